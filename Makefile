@@ -1,0 +1,91 @@
+# The words of this project: `make up`, `make demo`, `make test`, `make check`, `make bench`.
+# Each makes what it needs in .venv, from Python 3.11 or later with its venv (or uv) and make alone.
+#   make up ARGS="--yes"        arguments for steno
+#   make test ARGS="-k merge"   arguments for pytest
+#   make PYTHON=/path/to/python up
+# Written for GNU make 3.81, which macOS still ships.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help up demo test check bench clean
+
+BIN := .venv/bin
+
+help:
+	@echo 'make up      start steno: keep, search and mirror your sessions (the main thing)'
+	@echo 'make demo    watch two devices mirror sessions, in a temporary directory'
+	@echo 'make test    run the tests'
+	@echo 'make check   run ruff, basedpyright and import-linter'
+	@echo 'make bench   measure, print a table, write benchmarks/results.json'
+	@echo 'make clean   remove .venv and what the tools left; never a session'
+
+up: .venv/.runtime
+	@exec $(BIN)/steno up $(ARGS)
+
+demo: .venv/.runtime
+	@exec $(BIN)/steno demo $(ARGS)
+
+# `pytest`, not `python -m pytest`: that would put the root on sys.path and `storage` beside `steno.storage`.
+test: .venv/.dev
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+bench: .venv/.dev
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:
+	@rm -rf .venv build dist steno.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+
+# ---- the environment -------------------------------------------------------------------------
+
+# A downloaded Python would be another program than the one this machine keeps up to date.
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+UV := $(shell command -v uv 2>/dev/null)
+ifneq ($(UV),)
+INSTALL = uv pip install --quiet --python $(BIN)/python
+else
+INSTALL = $(BIN)/python -m pip install -qq
+endif
+
+# Scripts in .venv hold its full path: in a tree that was moved or copied they would run the old
+# one. So the environment says where it was made, and is made anew elsewhere, or when its Python is gone.
+ifneq ($(shell test -x $(BIN)/python && cat .venv/.place 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.place
+endif
+
+.venv/.place:
+	@found= bare=; \
+	for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    if test -n '$(UV)' || "$$python" -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+	    bare=$${bare:-$$python}; \
+	done; \
+	if test -z "$$found" && test -n "$$bare"; then \
+	    echo "steno: $$bare lacks venv: install the package $${bare##*/}-venv (apt install $${bare##*/}-venv)" >&2; exit 1; \
+	elif test -z "$$found" && test -z '$(UV)'; then \
+	    echo 'steno: needs Python 3.11 or later with venv: install the packages python3 and python3-venv' >&2; exit 1; \
+	fi; \
+	rm -rf .venv; \
+	if test -n '$(UV)'; then uv venv --quiet --python "$${found:->=3.11}" .venv; else "$$found" -m venv .venv; fi
+	@mkdir .venv/src && ln -s ../.. .venv/src/steno  # the root under its import name, for the type checker
+	@printf '%s\n' '$(CURDIR)' > $@
+
+.venv/.runtime: pyproject.toml .venv/.place
+	@echo 'steno: installing into .venv (only when pyproject.toml changed)' >&2
+	@$(INSTALL) --editable .
+	@touch $@
+
+# Behind .runtime, so that `make -j` never installs twice at once.
+.venv/.dev: .venv/.runtime
+	@echo 'steno: installing the tools for development' >&2
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@

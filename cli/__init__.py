@@ -1,0 +1,1 @@
+"""What a person types: every verb, its words and its exit codes."""

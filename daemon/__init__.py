@@ -1,0 +1,1 @@
+"""What runs in the background: wiring, watching, and the HTTP API. Decides nothing of its own about data."""

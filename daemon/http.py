@@ -1,0 +1,317 @@
+"""The HTTP API: every operation on sessions for programs on this machine, as JSON under ``/v1``.
+
+The handlers translate and decide nothing: the store says what is valid. The store is used on
+one thread of its own, so that a slow disk never stops the event loop. Every error is a problem
+(`problem.py`), every route but two needs the token (`guard.py`); tests/contract/test_http.py
+runs them against a server that really listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+import msgspec
+from aiohttp import web
+
+from ..storage.document import merge_patch
+from ..storage.errors import InvalidInput
+from ..storage.model import Json, check_message_id, check_session_id, check_text
+from ..storage.shape import message_json, session_json
+from ..storage.store import SQLiteSessionStore
+from .bodies import (
+    MAX_BODY_BYTES,
+    PATCH_TYPES,
+    MessagePatch,
+    NewSession,
+    SessionPatch,
+    body_of,
+    decoded,
+    given,
+    message_bodies,
+)
+from .guard import guard, proof
+from .listener import Listening, serve
+from .pages import FILTERS, MAX_PAGE, message_page, session_page
+from .problem import problems
+
+__all__ = ["Api", "Listening", "make_app", "serve"]
+
+MAX_NONCE_CHARACTERS = 256
+DEFAULT_HITS = 20
+
+Result = TypeVar("Result")
+Parameters = Mapping[str, list[str]]
+
+
+class Search(Protocol):
+    """What answers ``GET /v1/search``: `storage.search.search`."""
+
+    def __call__(self, store: SQLiteSessionStore, query: str, *, limit: int, session: str | None) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the routes work on.
+
+    ``store`` is used on ``thread`` alone, an executor of one worker; whoever made the two closes
+    them, after the server stopped. ``status`` and ``sync_now`` run on the event loop.
+    """
+
+    store: SQLiteSessionStore
+    thread: Executor
+    status: Callable[[], dict[str, Any]]
+    sync_now: Callable[[], Awaitable[dict[str, Any]]]
+    search: Search
+
+    async def run(self, work: Callable[[SQLiteSessionStore], Result]) -> Result:
+        """Run work on the store's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work, self.store)
+
+    async def answer(self, work: Callable[[SQLiteSessionStore], Json], *, status: int = 200) -> web.Response:
+        """Answer with the result of work, made JSON on the store's thread too."""
+        return _json(await self.run(lambda store: msgspec.json.encode(work(store))), status=status)
+
+
+def make_app(api: Api, *, token: str) -> web.Application:
+    """Make the application; `serve` makes it listen."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems, guard(token)])
+    routes = _Routes(api, token)
+    session, message = "/v1/sessions/{id:[^/]+}", "/v1/sessions/{id:[^/]+}/messages/{mid:[^/]+}"
+    for method, path, handler in (
+        ("GET", "/healthz", routes.alive),
+        ("GET", "/v1/health", routes.health),
+        ("GET", "/v1/status", routes.status),
+        ("GET", "/v1/sessions", routes.list_sessions),
+        ("POST", "/v1/sessions", routes.create_session),
+        ("GET", session, routes.show_session),
+        ("PATCH", session, routes.change_session),
+        ("DELETE", session, routes.delete_session),
+        ("POST", f"{session}/restore", routes.restore_session),
+        ("GET", f"{session}/messages", routes.list_messages),
+        ("POST", f"{session}/messages", routes.add_messages),
+        ("PATCH", message, routes.change_message),
+        ("DELETE", message, routes.delete_message),
+        ("GET", "/v1/search", routes.search),
+        ("POST", "/v1/sync", routes.sync),
+    ):
+        app.router.add_route(method, path, handler, expect_handler=_expect)
+    app.on_response_prepare.append(_set_headers)
+    return app
+
+
+class _Routes:
+    """One method for each route."""
+
+    def __init__(self, api: Api, token: str) -> None:
+        self._api = api
+        self._token = token
+
+    async def alive(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        return web.Response(text=".")
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Say that a daemon is here; given a nonce, prove that it holds this home's token."""
+        nonce = _one(_parameters(request, ("nonce",)), "nonce")
+        if nonce is not None and not 0 < len(nonce) <= MAX_NONCE_CHARACTERS:
+            raise InvalidInput(f"nonce must be 1 to {MAX_NONCE_CHARACTERS} characters")
+        answer = {"status": "ok"} | ({} if nonce is None else {"hmac": proof(self._token, nonce)})
+        return _json(msgspec.json.encode(answer))
+
+    async def status(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        return _json(msgspec.json.encode(self._api.status()))
+
+    async def sync(self, request: web.Request) -> web.Response:
+        """Push and pull now; the answer comes when that is done."""
+        _parameters(request, ())
+        return _json(msgspec.json.encode(await self._api.sync_now()))
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        given_ = _parameters(request, {"limit", "cursor", "deleted", *FILTERS})
+        cursor, limit, deleted = _one(given_, "cursor") or "", _limit(given_), _flag(given_, "deleted")
+        filters = {name: values for name, values in given_.items() if name in FILTERS}
+        return await self._api.answer(
+            lambda store: session_page(store, filters, cursor=cursor, limit=limit, deleted=deleted)
+        )
+
+    async def create_session(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        new = decoded(await body_of(request), NewSession)
+        session_id = new.id if new.id is None else check_session_id(new.id)
+
+        made = await self._api.run(lambda store: store.create(**given(new) | {"id": session_id}))
+        location = f"/v1/sessions/{quote(made.id, safe='')}"
+        return _json(msgspec.json.encode(session_json(made)), status=201, headers={"Location": location})
+
+    async def show_session(self, request: web.Request) -> web.Response:
+        deleted = _flag(_parameters(request, ("deleted",)), "deleted")
+        session = _session(request)
+        return await self._api.answer(lambda store: session_json(store.get(session, deleted=deleted)))
+
+    async def change_session(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        session = _session(request)
+        patch = given(decoded(await body_of(request, types=PATCH_TYPES), SessionPatch))
+        documents = {name: patch.pop(name) for name in ("metadata", "state") if name in patch}
+        tags = {"tags": patch.pop("tags") or []} if "tags" in patch else {}
+
+        def change(store: SQLiteSessionStore) -> Json:
+            with store.transaction():
+                header = store.get(session)
+                patches = {name: _or_removal(value, getattr(header, name)) for name, value in documents.items()}
+                return session_json(store.update(session, fields=patch, **tags, **patches))
+
+        return await self._api.answer(change)
+
+    async def delete_session(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        session = _session(request)
+        return await self._api.answer(lambda store: session_json(store.delete(session)))
+
+    async def restore_session(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        session = _session(request)
+        return await self._api.answer(lambda store: session_json(store.restore(session)))
+
+    async def list_messages(self, request: web.Request) -> web.Response:
+        given_ = _parameters(request, ("limit", "cursor"))
+        session, cursor, limit = _session(request), _one(given_, "cursor"), _limit(given_)
+        return await self._api.answer(lambda store: message_page(store, session, cursor=cursor, limit=limit))
+
+    async def add_messages(self, request: web.Request) -> web.Response:
+        """Add one message or several, all or none; a session that does not exist is made with them."""
+        _parameters(request, ())
+        session = _session(request)
+        batch, single = message_bodies(await body_of(request))
+
+        def add(store: SQLiteSessionStore) -> Json:
+            with store.transaction():
+                if store.find(session) is None:
+                    store.create(id=session)
+                added = [message_json(each) for each in store.add_messages(session, batch)]
+            return added[0] if single else {"messages": added}
+
+        return await self._api.answer(add, status=201)
+
+    async def change_message(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        session, message = _session(request), _message(request)
+        patch = given(decoded(await body_of(request, types=PATCH_TYPES), MessagePatch))
+
+        def change(store: SQLiteSessionStore) -> Json:
+            with store.transaction():
+                before = store.get_message(session, message)
+                changes = dict(patch)
+                if "metadata" in patch:
+                    changes["metadata"] = _or_removal(patch["metadata"], before.metadata)
+                if patch.get("usage") is not None:
+                    changes["usage"] = merge_patch(before.usage, patch["usage"])
+                store.edit_message(session, message, changes)
+                return message_json(store.get_message(session, message))
+
+        return await self._api.answer(change)
+
+    async def delete_message(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        session, message = _session(request), _message(request)
+
+        def delete(store: SQLiteSessionStore) -> Json:
+            store.delete_message(session, message)
+            return message_json(store.get_message(session, message))
+
+        return await self._api.answer(delete)
+
+    async def search(self, request: web.Request) -> web.Response:
+        given_ = _parameters(request, ("q", "limit", "session"))
+        query, session, limit = _one(given_, "q"), _one(given_, "session"), _limit(given_) or DEFAULT_HITS
+        if not (query or "").strip():
+            raise InvalidInput("say what to search for: q")
+        return await self._api.answer(lambda store: self._api.search(store, query or "", limit=limit, session=session))
+
+
+def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def _or_removal(patch: dict[str, Json] | None, before: dict[str, Json]) -> dict[str, Json]:
+    """A merge patch as it is; null, which removes the whole document, as the patch that empties it."""
+    return dict.fromkeys(before) if patch is None else patch
+
+
+def _session(request: web.Request) -> str:
+    return check_session_id(_segment(request, 3))
+
+
+def _message(request: web.Request) -> str:
+    return check_message_id(_segment(request, 5))
+
+
+def _segment(request: web.Request, place: int) -> str:
+    """A segment of the path, decoded once; the router would also accept bytes that are no UTF-8."""
+    raw = request.rel_url.raw_path.split("/")[place]
+    return _text(unquote_to_bytes(raw.encode("utf-8", "surrogateescape")), "an id in the address")
+
+
+def _parameters(request: web.Request, allowed: Collection[str]) -> Parameters:
+    """The query by name; a name that this route does not know is refused, so that no filter is silently missed."""
+    raw = request.rel_url.raw_query_string.encode("utf-8", "surrogateescape")
+    try:
+        pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=100)
+    except ValueError as exc:
+        raise InvalidInput("the query of the address has too many parts") from exc
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(_text(name, "a parameter"), []).append(_text(value, "a parameter"))
+    for name in found:
+        if name not in allowed:
+            hint = f"known here: {', '.join(sorted(allowed))}" if allowed else "none is known here"
+            raise InvalidInput(f"unknown parameter: {name}", hint=hint)
+    return found
+
+
+def _text(value: bytes, what: str) -> str:
+    try:
+        return check_text(value.decode(), what)
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"{what} is not UTF-8") from exc
+
+
+def _one(given_: Parameters, name: str) -> str | None:
+    values = given_.get(name, [])
+    if len(values) > 1:
+        raise InvalidInput(f"{name} is given more than once")
+    return values[0] if values else None
+
+
+def _limit(given_: Parameters) -> int | None:
+    text = _one(given_, "limit")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 0 < int(text) <= MAX_PAGE):
+        raise InvalidInput(f"limit must be a number from 1 to {MAX_PAGE}")
+    return int(text)
+
+
+def _flag(given_: Parameters, name: str) -> bool:
+    text = _one(given_, name) or "false"
+    if text not in ("true", "false"):
+        raise InvalidInput(f"{name} must be true or false")
+    return text == "true"
+
+
+async def _expect(request: web.Request) -> None:
+    """Ask for a body that a client holds back; the guard and the limit have their say when it is read."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "steno"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,0 +1,121 @@
+"""Lists, a page at a time.
+
+A cursor names the last thing that was shown, not a number of rows, so that what is added or
+moved meanwhile is neither shown twice nor jumps over others (tests/unit/test_http_pages.py).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from ..storage.errors import InvalidInput, SessionNotFound
+from ..storage.model import check_status, parse_time
+from ..storage.rows import MESSAGE_COLUMNS, MessageRow, message
+from ..storage.shape import message_json, session_json
+from ..storage.store import SQLiteSessionStore
+
+MAX_PAGE = 1000
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+DEFAULT_SESSIONS = 50
+
+FILTERS = {
+    "title": "instr(lower(title), lower(?)) > 0",
+    "provider": "provider = ?",
+    "model": "model = ?",
+    "status": "status = ?",
+    "user_id": "user_id = ?",
+    "project": "json_extract(metadata, '$.project') = ?",
+    "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)",
+}
+
+_BEYOND = 1 << 62
+_Whole = Annotated[int, msgspec.Meta(ge=0, lt=_BEYOND)]
+_SessionPlace = tuple[_Whole, str]
+_MessagePlace = tuple[Literal["newer", "older"], str]
+_Place = TypeVar("_Place")
+
+
+def session_page(
+    store: SQLiteSessionStore,
+    filters: Mapping[str, Sequence[str]],
+    *,
+    cursor: str = "",
+    limit: int | None = None,
+    deleted: bool = False,
+) -> dict[str, Any]:
+    """Sessions, the last written to first. ``filters`` has values for names in `FILTERS`; all of them must hold."""
+    for status in filters.get("status", ()):
+        check_status(status)
+    limit = limit or DEFAULT_SESSIONS
+    where = [(FILTERS[name], (value,)) for name, values in filters.items() for value in values]
+    after = _place(cursor, _SessionPlace) if cursor else None
+    found = list(store.sessions(limit=limit + 1, after=after, where=where, deleted=deleted))
+    shown, more = found[:limit], found[limit:]
+    following = _cursor((parse_time(shown[-1].updated_at), shown[-1].id)) if more else None
+    return {"sessions": [session_json(each) for each in shown], "next": following}
+
+
+def message_page(
+    store: SQLiteSessionStore, session_id: str, *, cursor: str | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """Messages in order. A ``limit`` alone shows the newest, and ``next`` leads to older ones.
+
+    Without a limit, or with an empty cursor, the pages begin at the first message. A page ends early
+    behind `MAX_PAGE_BYTES` of content. Raises `SessionNotFound` and `InvalidInput`.
+    """
+    session = store.find(session_id)
+    if session is None or session.hidden:
+        raise SessionNotFound(ref=session_id)
+    way, anchor = ("older" if limit and cursor is None else "newer"), None
+    if cursor:
+        way, anchor = _place(cursor, _MessagePlace)
+    older = way == "older"
+    place = _place_of(store, session.no, anchor) if anchor is not None else _BEYOND if older else -_BEYOND
+    rows, more = _rows(store, session.no, place, older=older, limit=limit or MAX_PAGE)
+    following = _cursor((way, rows[-1].id)) if more else None
+    shown = rows[::-1] if older else rows
+    return {"messages": [message_json(message(row)) for row in shown], "next": following}
+
+
+def _rows(
+    store: SQLiteSessionStore, session: int, place: int, *, older: bool, limit: int
+) -> tuple[list[MessageRow], bool]:
+    """The rows on one side of a place, the nearest first, and whether there are more."""
+    sign, way = ("<", "DESC") if older else (">", "ASC")
+    condition = f"session = ? AND hidden = 0 AND ord {sign} ? ORDER BY ord {way} LIMIT ?"
+    sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE {condition}"  # noqa: S608
+    rows: list[MessageRow] = []
+    size = 0
+    for columns in store.execute(sql, (session, place, limit + 1)):
+        if len(rows) == limit or size > MAX_PAGE_BYTES:
+            return rows, True
+        rows.append(MessageRow(*columns))
+        size += len(rows[-1].content)
+    return rows, False
+
+
+def _place_of(store: SQLiteSessionStore, session: int, message_id: str) -> int:
+    row = store.one("SELECT ord FROM messages WHERE session = ? AND id = ?", (session, message_id))
+    if row is None:
+        raise _bad_cursor()
+    return row[0]
+
+
+def _cursor(place: object) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def _place(cursor: str, kind: type[_Place]) -> _Place:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(text, type=kind)
+    except (ValueError, RecursionError) as exc:
+        raise _bad_cursor() from exc
+
+
+def _bad_cursor() -> InvalidInput:
+    return InvalidInput("this cursor is not one that this list gave", hint="begin again without a cursor")

@@ -1,0 +1,115 @@
+"""Delete says what its writer knew, so that what somebody else wrote unknowingly is never swallowed.
+
+A session's ``deleted`` and ``cleared`` registers hold a vector: per writer the newest stamp
+seen in that session, and single stamps seen beyond a gap in that device's log. A message is
+within a vector if any of its birth stamps is. Proved by tests/unit/test_deletion.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from .registers import Known, Register, covers, text_of
+from .stamps import BY_HAND, Stamp, Writer
+
+
+class Vector(msgspec.Struct, frozen=True):
+    """What one or several deletions knew; ``at_ms`` is when the newest of them was made."""
+
+    upto: Mapping[Writer, int]
+    also: frozenset[Stamp] = frozenset()
+    at_ms: int = 0
+
+    def has(self, births: Iterable[Stamp]) -> bool:
+        """Say whether a message with these birth stamps lies within."""
+        return any(covers(self.upto, stamp) or stamp in self.also for stamp in births)
+
+
+class _Wire(msgspec.Struct, frozen=True):
+    at: int
+    upto: dict[str, int] = {}
+    also: list[tuple[int, int, str]] = []
+
+
+def vector(births: Iterable[Stamp], *, gapless: Mapping[str, int], at_ms: int) -> Vector:
+    """The vector of someone who has seen these births now.
+
+    ``gapless`` names, for a device whose log has a hole here, the last clock before the hole: what was
+    seen beyond it is named one by one, since something unseen may be older.
+    """
+    upto: dict[Writer, int] = {}
+    also: set[Stamp] = set()
+    for stamp in births:
+        if stamp.clock > gapless.get(stamp.device, stamp.clock):
+            also.add(stamp)
+        else:
+            upto[stamp.writer] = max(upto.get(stamp.writer, -1), stamp.clock)
+    return Vector(upto, frozenset(also), at_ms)
+
+
+def join(vectors: Iterable[Vector]) -> Vector | None:
+    """What all of them together knew; None for none."""
+    upto: dict[Writer, int] = {}
+    also: set[Stamp] = set()
+    at_ms = -1
+    for each in vectors:
+        at_ms = max(at_ms, each.at_ms)
+        also |= each.also
+        for writer, clock in each.upto.items():
+            upto[writer] = max(upto.get(writer, -1), clock)
+    return Vector(upto, frozenset(also), at_ms) if at_ms >= 0 else None
+
+
+def encode(value: Vector | None) -> bytes:
+    """The register text of a vector; None (not deleted) is null."""
+    if value is None:
+        return b"null"
+    upto = {f"{device}:{rank}": clock for (device, rank), clock in sorted(value.upto.items())}
+    return text_of(_Wire(at=value.at_ms, upto=upto, also=sorted(value.also)))
+
+
+def decode(text: bytes) -> Vector | None:
+    """The vector of a register text; raises `msgspec.ValidationError` or `ValueError` for anything else."""
+    if text in (b"", b"null"):
+        return None
+    wire = msgspec.json.decode(text, type=_Wire)
+    upto: dict[Writer, int] = {}
+    for name, clock in wire.upto.items():
+        device, _, rank = name.rpartition(":")
+        upto[device, int(rank)] = clock
+    return Vector(upto, frozenset(Stamp(*stamp) for stamp in wire.also), wire.at)
+
+
+def in_force(register: Register) -> Vector | None:
+    """The vector that a ``deleted`` or ``cleared`` register shows.
+
+    Where null is the greatest open value the session was restored; else all open vectors are joined.
+    """
+    if register.shown in (b"", b"null"):
+        return None
+    found = (decode(value.text) for value in register.open.values())
+    return join(each for each in found if each is not None)
+
+
+def message_deletion(content: Known, *, at_ms: int) -> bytes:
+    """The register text by which a message is deleted by someone who knew ``content`` of its content."""
+    upto = {f"{device}:{rank}": clock for (device, rank), clock in sorted(content.items())}
+    return text_of(_Wire(at=at_ms, upto=upto))
+
+
+def message_deleted(deleted: Register, content: Register) -> int | None:
+    """When a message was deleted (ms), or None where it is not, or was edited by hand unknown to the deleter."""
+    found = in_force(deleted)
+    if found is None:
+        return None
+    unknown = any(stamp.rank == BY_HAND and not found.has([stamp]) for stamp in content.open)
+    return None if unknown else found.at_ms
+
+
+def session_hidden(deleted: Vector | None, hand_births_outside: bool) -> bool:
+    """A session is hidden while it is deleted and no message born by hand lies outside the deletion."""
+    return deleted is not None and not hand_births_outside
+
+

@@ -1,0 +1,141 @@
+"""One change of registers in one session: every write but a birth goes through here.
+
+    with database.transaction():
+        edit = Edit(database, session)
+        edit.set("title", text_of("New title"))
+        edit.finish()
+
+Each row that is touched takes one number of the feed and one stamp. ``base`` says what the
+writer knew, for someone who looked at an older state (a file that was open in an editor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .database import Database
+from .document import changes
+from .registers import REMOVED, Known, Value, text_of, value_of, write
+from .rows import MessageRow, SessionRow, decode_json
+from .stamps import BY_HAND, Stamp
+from .state import (
+    document,
+    family,
+    load,
+    materialise_metadata,
+    recount,
+    refresh_message,
+    refresh_session,
+    retitle,
+    save,
+    seen_around,
+    touch,
+)
+
+Base = Callable[[MessageRow | None, str], Known]
+"""What a writer knew of one register of a message (None: of the session)."""
+
+
+class Edit:
+    """Writes of one author at one moment; `finish` brings the caches up to them."""
+
+    def __init__(
+        self, database: Database, session: SessionRow, *, rank: int = BY_HAND, base: Base | None = None
+    ) -> None:
+        self._database = database
+        self.session = session
+        self._rank = rank
+        self._base = base
+        self._marks: dict[int, tuple[int, Stamp]] = {}
+        self._messages: dict[int, tuple[MessageRow, set[str]]] = {}
+        self._paths: set[str] = set()
+
+    @property
+    def written(self) -> bool:
+        """Say whether anything was written."""
+        return bool(self._marks)
+
+    def set(self, path: str, text: bytes, *, message: MessageRow | None = None, seen: bytes = b"") -> None:
+        """Write one register, unless its view would stay as it is."""
+        row = None if message is None else self._current(message)
+        old = load(self._database, self.session.no, row, path)
+        if old.shown == text and len(old.open) == 1:
+            return
+        base = None if self._base is None else self._base(message, path)
+        seq, stamp = self._mark(message)
+        new = write(old, stamp, Value(text, seen), base=base)
+        save(self._database, self.session.no, row, path, old, new, seq=seq, local=True)
+        if message is None:
+            self._paths.add(path)
+        else:
+            self._messages.setdefault(message.no, (message, set()))[1].add(path)
+
+    def set_leaves(self, name: str, changed: list[tuple[str, bytes]], *, message: MessageRow | None = None) -> None:
+        """Write leaves (pointer, text) of a document."""
+        if not changed:
+            return
+        if message is not None:
+            materialise_metadata(self._database, message)
+            self._messages.setdefault(message.no, (message, set()))
+        registers = family(self._database, self.session.no, message.no if message else 0, name)
+        for where, text in changed:
+            path = name + where
+            self.set(path, text, message=message, seen=seen_around(registers, path))
+
+    def set_document(self, name: str, new: dict[str, Any], *, message: MessageRow | None = None) -> None:
+        """Turn a whole document into another, by writing the leaves that differ."""
+        if message is not None:
+            old = decode_json(message.metadata) if message.metadata else {}
+        else:
+            old = document(family(self._database, self.session.no, 0, name), name)
+        self.set_leaves(name, list(changes(old, new)), message=message)
+
+    def set_tags(self, tags: list[str]) -> None:
+        """Turn the tags into these, in this order."""
+        registers = family(self._database, self.session.no, 0, "tags")
+        shown = {path.removeprefix("tags/"): register.shown for path, register in registers.items()}
+        places = {tag: int(value_of(text)) for tag, text in shown.items() if text != REMOVED}
+        for tag in sorted(places.keys() - set(tags)):
+            self.set(f"tags/{tag}", REMOVED)
+        last = 0
+        for tag in tags:
+            place = places.get(tag, 0)
+            if place <= last:
+                place = max([last, *places.values()]) + 1 if tag not in places else last + 1
+                self.set(f"tags/{tag}", text_of(place))
+                places[tag] = place
+            last = place
+
+    def finish(self, *, touched_ms: int | None = None) -> None:
+        """Bring the caches of everything written up to date; without a write it does nothing.
+
+        ``touched_ms`` says when the session was written to, None now.
+        """
+        if not self.written:
+            return
+        database, no = self._database, self.session.no
+        recount_needed = False
+        for row, paths in self._messages.values():
+            recount_needed |= refresh_message(database, row, paths) or "timestamp" in paths
+        touch(database, no, database.now_ms() if touched_ms is None else touched_ms)
+        if recount_needed:
+            recount(database, no)
+        if self._messages:
+            retitle(database, no)
+        refresh_session(database, no, self._paths)
+
+    def _current(self, message: MessageRow) -> MessageRow:
+        """The row as it was read, but with its registers looked up once this edit has written one."""
+        if message.edited or message.no not in self._messages:
+            return message
+        return msgspec.structs.replace(message, edited=1)
+
+    def _mark(self, message: MessageRow | None) -> tuple[int, Stamp]:
+        key = message.no if message else 0
+        if key not in self._marks:
+            seq, clock = self._database.advance()
+            self._marks[key] = seq, Stamp(self._rank, clock, self._database.device)
+        return self._marks[key]

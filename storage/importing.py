@@ -1,0 +1,189 @@
+"""Taking sessions in from elsewhere: what another tool recorded becomes sessions here.
+
+A transcript is what its source says now. New messages are born as derived, changed ones are
+derived writes, which yield to what a person wrote; taking the same transcript in twice changes
+nothing, and nothing that a person deleted comes back (tests/unit/test_importing.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .document import leaves
+from .edit import Edit
+from .errors import InvalidInput
+from .model import NewMessage, format_ms, parse_time
+from .registers import Register, text_of
+from .rows import (
+    INSERT_MESSAGE,
+    MESSAGE_COLUMNS,
+    MessageRow,
+    SessionRow,
+    content_column,
+    decode_json,
+    json_column,
+    scalar_text,
+)
+from .stamps import BY_HAND, DERIVED
+from .state import StateWire, family, from_wire, load, refresh_session, renumber, retitle, session_row
+from .store import SQLiteSessionStore, check_new
+from .transcripts.transcript import Transcript
+
+_decode_state = msgspec.msgpack.Decoder(StateWire).decode
+_PATHS = ("content", "sender", "parent", "model", "usage")
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What taking a transcript in did."""
+
+    session: str
+    created: bool
+    added: int
+    changed: int
+
+
+def take_in(store: SQLiteSessionStore, transcript: Transcript) -> Imported:
+    """Bring a session up to a transcript of it, all or nothing; raises `InvalidInput`."""
+    with store.transaction():
+        row = store.find(transcript.id)
+        created = row is None
+        if row is None:
+            store.create(
+                id=transcript.id,
+                title=transcript.title or None,
+                provider=transcript.provider,
+                model=transcript.model,
+                tags=transcript.tags,
+                metadata=transcript.metadata,
+                source=transcript.source,
+                created_ms=transcript.created_ms,
+                rank=DERIVED,
+            )
+            row = store.find(transcript.id)
+        assert row is not None
+        changed = 0 if created else _update_header(store, row, transcript)
+        added, edited = _messages(store, row, transcript, created=created)
+        return Imported(transcript.id, created, added, changed + edited)
+
+
+def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript) -> int:
+    """Write what the source now says otherwise of the session; a value that a person wrote stays."""
+    edit = Edit(store, row, rank=DERIVED)
+    wanted: dict[str, bytes] = {}
+    for name in ("title", "provider", "model"):
+        value = getattr(transcript, name)
+        if value is not None:
+            wanted[name] = text_of(value)
+    wanted |= {f"metadata{where}": text for where, text in leaves(transcript.metadata)}
+    for path, text in wanted.items():
+        if _derived(store, row.no, None, path) != text:
+            edit.set(path, text)
+    missing = [tag for tag in transcript.tags if f"tags/{tag}" not in family(store, row.no, 0, "tags")]
+    if missing:
+        edit.set_tags([*decode_json(row.tags), *missing])
+    edit.finish(touched_ms=0)
+    return int(edit.written)
+
+
+def _messages(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript, *, created: bool) -> tuple[int, int]:
+    here: dict[str, MessageRow] = {}
+    if not created:
+        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?"  # noqa: S608
+        here = {found[8]: MessageRow(*found) for found in store.execute(sql, (row.no,))}
+    fresh = [new for new in transcript.messages if new.id not in here]
+    edited = 0
+    for new in transcript.messages:
+        if new.id in here:
+            edited += _update(store, row, here[new.id], new)
+    _insert(store, row, fresh, transcript.created_ms)
+    return len(fresh), edited
+
+
+def _insert(store: SQLiteSessionStore, row: SessionRow, fresh: list[NewMessage], default_ms: int) -> None:
+    if not fresh:
+        return
+    seq, clock = store.advance(len(fresh))
+    author = store.author(store.device, DERIVED)
+    tail, place = store.one(
+        "SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,)
+    ) or (None, 0)
+    moved = bool(row.incomplete)
+    newest, time_ms, rows = 0, default_ms, []
+    for at, new in enumerate(fresh):
+        if new.id is None:
+            raise InvalidInput("a message of a transcript has no id")
+        content = check_new(new)
+        text = new.timestamp
+        if text is not None:
+            time_ms = parse_time(text)
+            text = None if text == format_ms(time_ms) else text
+        moved |= new.after != tail
+        tail = new.id
+        newest = max(newest, time_ms)
+        number = seq + at
+        rows.append(
+            (row.no, place + at + 1, number, number, number, 0, 0, new.id, clock + at, author, new.after, 0, new.role,
+             new.sender, content, time_ms, text, new.parent, new.model, json_column(new.usage),
+             json_column(new.metadata), json_column(new.origin), None)
+        )  # fmt: skip
+    store.executemany(INSERT_MESSAGE, rows)
+    store.execute(
+        "UPDATE sessions SET message_count = message_count + ?, updated_ms = max(updated_ms, ?) WHERE no = ?",
+        (len(rows), newest, row.no),
+    )
+    if moved:
+        renumber(store, row.no)
+    now = session_row(store, row.no)
+    if now.vectors:
+        refresh_session(store, row.no, {"deleted"})
+    elif now.automatic and not now.title:
+        retitle(store, row.no)
+
+
+def _update(store: SQLiteSessionStore, row: SessionRow, local: MessageRow, new: NewMessage) -> int:
+    """Write what the source now says otherwise of a message that is here."""
+    if not local.edited and _as_born(local, new):
+        return 0
+    edit = Edit(store, row, rank=DERIVED)
+    wanted: dict[str, Any] = {
+        "content": new.content, "sender": new.sender, "parent": new.parent, "model": new.model, "usage": new.usage,
+    }  # fmt: skip
+    for path, value in wanted.items():
+        text = text_of(value)
+        if _derived(store, row.no, local, path) != text:
+            edit.set(path, text, message=local)
+    edit.finish(touched_ms=0)
+    return int(edit.written)
+
+
+def _as_born(local: MessageRow, new: NewMessage) -> bool:
+    return (
+        local.content == content_column(new.content)
+        and local.sender == new.sender
+        and local.parent == new.parent
+        and local.model == new.model
+        and local.usage == json_column(new.usage)
+    )
+
+
+def _derived(store: SQLiteSessionStore, session: int, local: MessageRow | None, path: str) -> bytes | None:
+    """The text that a source last gave a register: still open, or beaten by a person's; None for never."""
+    found = _newest_derived(load(store, session, local, path))
+    if found is not None:
+        return found
+    rows = store.execute(
+        "SELECT state FROM revisions WHERE session = ? AND message = ? AND path = ? ORDER BY from_seq DESC",
+        (session, local.no if local else 0, path),
+    )
+    for (state,) in rows:
+        found = _newest_derived(from_wire(store, _decode_state(state)))
+        if found is not None:
+            return found
+    return scalar_text(local, path) if local is not None and not local.edited else None
+
+
+def _newest_derived(register: Register) -> bytes | None:
+    derived = [(stamp, value.text) for stamp, value in register.open.items() if stamp.rank < BY_HAND]
+    return max(derived)[1] if derived else None

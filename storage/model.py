@@ -1,0 +1,235 @@
+"""What a session and a message look like from outside, and what counts as valid.
+
+Values only: no clock, no disk. A value that passes the checks here can be stored,
+written to a file, sealed and read back without change (tests/unit/test_model.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from .errors import InvalidInput
+
+Content = str | list[dict[str, Any]]
+Json = Any
+
+ROLES = ("system", "user", "assistant", "tool", "developer", "function")
+STATUSES = ("active", "paused", "archived")
+MAX_ID_BYTES = 2048
+MAX_DEPTH = 64
+AUTOMATIC_TITLE_LENGTH = 60
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_10000_MS = 253_402_300_800_000
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """One message as people and programs see it; times are RFC 3339 text."""
+
+    id: str
+    role: str
+    content: Content
+    timestamp: str
+    sender: str | None = None
+    parent: str | None = None
+    model: str | None = None
+    usage: dict[str, Json] | None = None
+    metadata: dict[str, Json] = {}
+    deleted_at: str | None = None
+    origin: dict[str, Json] | None = None
+
+
+class SessionHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of a session but its messages; times are RFC 3339 text in UTC."""
+
+    id: str
+    title: str
+    status: str
+    provider: str | None
+    model: str | None
+    user_id: str | None
+    tags: list[str]
+    metadata: dict[str, Json]
+    state: dict[str, Json]
+    created_at: str
+    updated_at: str
+    message_count: int
+    deleted_at: str | None = None
+    forked_from: dict[str, Json] | None = None
+    source: dict[str, Json] | None = None
+    automatic_title: bool = False
+    incomplete: bool = False
+
+    @property
+    def name(self) -> str:
+        """The title, under the name that some tools use."""
+        return self.title
+
+    @property
+    def project(self) -> str | None:
+        """``metadata.project`` where that is a string."""
+        value = self.metadata.get("project")
+        return value if isinstance(value, str) else None
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message on its way into a store.
+
+    ``id`` None draws one. ``after`` names the message it stands behind; None means
+    the end of the session. ``timestamp`` None means now; other text is kept as it is.
+    """
+
+    role: str
+    content: Content
+    id: str | None = None
+    after: str | None = None
+    timestamp: str | None = None
+    sender: str | None = None
+    parent: str | None = None
+    model: str | None = None
+    usage: dict[str, Json] | None = None
+    metadata: dict[str, Json] = {}
+    origin: dict[str, Json] | None = None
+
+
+def check_session_id(value: object) -> str:
+    """Return the id; raise `InvalidInput` unless it is 1 to 2,048 bytes without control characters."""
+    return _id(value, "session id")
+
+
+def check_message_id(value: object) -> str:
+    """Return the id; the rules are those of a session's id."""
+    return _id(value, "message id")
+
+
+def check_role(value: object) -> str:
+    """Return the role: any non-empty text without control characters."""
+    return _id(value, "role")
+
+
+def check_status(value: object) -> str:
+    """Return the status, one of `STATUSES`."""
+    if value not in STATUSES:
+        raise InvalidInput(f"invalid status: {value} (valid: {', '.join(STATUSES)})")
+    return str(value)
+
+
+def check_text(value: object, what: str) -> str:
+    """Return text that UTF-8 can carry; raise `InvalidInput` otherwise."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} must be text, not {_type(value)}")
+    if _SURROGATE.search(value):
+        raise InvalidInput(f"{what} holds half of a character (a lone surrogate)")
+    return value
+
+
+def check_title(value: object) -> str:
+    """Return the title, trimmed and on one line; blank ones are rejected."""
+    title = " ".join(check_text(value, "title").split())
+    if not title:
+        raise InvalidInput("session title cannot be empty")
+    return title
+
+
+def check_tag(value: object) -> str:
+    """Return the tag, trimmed; blank ones are rejected."""
+    tag = check_text(value, "tag").strip()
+    if not tag or _CONTROL.search(tag):
+        raise InvalidInput("a tag must be text of one line, not blank")
+    return tag
+
+
+def check_content(value: object) -> Content:
+    """Return the content: text, or a list of objects each with a ``type``."""
+    if isinstance(value, str):
+        return check_text(value, "content")
+    if isinstance(value, list):
+        check_json(value, "content")
+        for block in value:
+            if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+                raise InvalidInput("content must be text or a list of blocks, each an object with a type")
+        return value
+    raise InvalidInput(f"content must be text or a list of blocks, not {_type(value)}")
+
+
+def check_object(value: object, what: str) -> dict[str, Json]:
+    """Return a JSON object; raise `InvalidInput` for anything else."""
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{what} must be a JSON object, not {_type(value)}")
+    check_json(value, what)
+    return value
+
+
+def check_json(value: object, what: str, *, depth: int = 0) -> None:
+    """Raise `InvalidInput` unless JSON can carry the value and it nests at most `MAX_DEPTH` deep."""
+    if isinstance(value, str):
+        check_text(value, what)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInput(f"{what} holds {value}, which JSON cannot carry")
+    elif isinstance(value, dict | list):
+        if depth >= MAX_DEPTH:
+            raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            for key in value:
+                check_text(key, f"a key of {what}")
+        for item in value.values() if isinstance(value, dict) else value:
+            check_json(item, what, depth=depth + 1)
+    elif value is not None and not isinstance(value, bool | int):
+        raise InvalidInput(f"{what} holds {_type(value)}, which JSON cannot carry")
+
+
+def format_ms(ms: int) -> str:
+    """UTC milliseconds since 1970 as RFC 3339 text with milliseconds and ``Z``."""
+    moment = _EPOCH + timedelta(milliseconds=ms)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def parse_time(text: object) -> int:
+    """RFC 3339 text as UTC milliseconds; text without an offset is UTC. Years 1970 to 9999."""
+    if isinstance(text, str):
+        try:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+        except (ValueError, OverflowError):
+            ms = -1
+        if 0 <= ms < _YEAR_10000_MS:
+            return ms
+    raise InvalidInput(f"not a time: {text!r}", hint="write it as 2026-11-20T10:00:00Z")
+
+
+def plain_text(content: Content) -> str:
+    """The readable text of a content: what a person wrote or read, without tool traffic."""
+    if isinstance(content, str):
+        return content
+    parts = [block["text"] for block in content if block.get("type") == "text" and isinstance(block.get("text"), str)]
+    return "\n\n".join(parts)
+
+
+def automatic_title(content: Content) -> str:
+    """A title from a first message: its first words, at most `AUTOMATIC_TITLE_LENGTH` characters."""
+    text = " ".join(plain_text(content)[: 10 * AUTOMATIC_TITLE_LENGTH].split())
+    if len(text) <= AUTOMATIC_TITLE_LENGTH:
+        return text
+    cut = text[: AUTOMATIC_TITLE_LENGTH - 1]
+    return (cut[: cut.rfind(" ")] if " " in cut[20:] else cut).rstrip() + "…"
+
+
+def _id(value: object, what: str) -> str:
+    text = check_text(value, what)
+    if not text or len(text.encode()) > MAX_ID_BYTES or _CONTROL.search(text):
+        raise InvalidInput(f"{what} must be 1 to {MAX_ID_BYTES} bytes without control characters")
+    return text
+
+
+def _type(value: object) -> str:
+    return "null" if value is None else f"a value of type {type(value).__name__}"

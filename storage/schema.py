@@ -1,0 +1,174 @@
+"""The tables of ``steno.db`` and how an older database becomes a newer one.
+
+Migrations are frozen text: a new one is added, an old one is never edited
+(tests/unit/test_schema.py compares their hashes). The version stands in ``user_version``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import NewerSchema
+from .sqlite import dbapi
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+VERSION = 1
+
+_FIRST = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    seq INTEGER NOT NULL,      -- the feed's counter
+    hlc INTEGER NOT NULL,      -- the hybrid logical clock
+    rebuilt INTEGER NOT NULL   -- the counter of rebuilt stamps
+);
+CREATE TABLE devices (no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+CREATE TABLE cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE gaps (device TEXT PRIMARY KEY, clock INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    life INTEGER NOT NULL,
+    seq INTEGER NOT NULL,        -- last changed, in the feed
+    local_seq INTEGER NOT NULL,  -- last written here, or 0
+    births BLOB NOT NULL,        -- msgpack [[clock, author, created_ms, forked_from, source]], least first
+    touched INTEGER NOT NULL,
+    -- what follows is cached from births, registers and messages
+    title TEXT NOT NULL, automatic INTEGER NOT NULL, status TEXT NOT NULL, provider TEXT, model TEXT, user_id TEXT,
+    tags TEXT NOT NULL, metadata TEXT NOT NULL, state TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, message_count INTEGER NOT NULL,
+    deleted_ms INTEGER, hidden INTEGER NOT NULL, vectors INTEGER NOT NULL, incomplete INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX sessions_id ON sessions (id);
+CREATE UNIQUE INDEX sessions_seq ON sessions (seq);
+CREATE INDEX sessions_recent ON sessions (hidden, updated_ms);
+CREATE INDEX sessions_title ON sessions (title);
+
+CREATE TABLE messages (
+    no INTEGER PRIMARY KEY,
+    session INTEGER NOT NULL,
+    ord INTEGER NOT NULL,
+    seq INTEGER NOT NULL,        -- last changed, in the feed
+    local_seq INTEGER NOT NULL,  -- born here, or 0
+    born_seq INTEGER NOT NULL,   -- arrived, in the feed
+    hidden INTEGER NOT NULL,     -- 1 deleted by itself, 2 within a vector of its session
+    edited INTEGER NOT NULL,     -- 1 where registers of this message stand in their table
+    id TEXT NOT NULL, clock INTEGER NOT NULL, author INTEGER NOT NULL, after TEXT, inserted INTEGER NOT NULL,
+    role TEXT NOT NULL, sender TEXT, content NOT NULL, time_ms INTEGER NOT NULL, time_text TEXT,
+    parent TEXT, model TEXT, usage TEXT, metadata TEXT, origin TEXT, births BLOB
+);
+CREATE UNIQUE INDEX messages_id ON messages (session, id);
+CREATE INDEX messages_ord ON messages (session, ord);
+CREATE UNIQUE INDEX messages_seq ON messages (seq);
+
+CREATE TABLE registers (
+    session INTEGER NOT NULL, message INTEGER NOT NULL, path TEXT NOT NULL,
+    seq INTEGER NOT NULL, local_seq INTEGER NOT NULL, conflict INTEGER NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY (session, message, path)
+) WITHOUT ROWID;
+CREATE INDEX registers_conflict ON registers (conflict, seq) WHERE conflict;
+CREATE TABLE revisions (
+    session INTEGER NOT NULL, message INTEGER NOT NULL, path TEXT NOT NULL,
+    from_seq INTEGER NOT NULL, until_seq INTEGER NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY (session, message, path, from_seq)
+) WITHOUT ROWID;
+CREATE TABLE waiting (
+    session INTEGER NOT NULL, message TEXT NOT NULL, path TEXT NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY (session, message, path)
+) WITHOUT ROWID;
+
+CREATE TABLE files (
+    session INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL,
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, sha256 BLOB NOT NULL
+);
+CREATE TABLE refused (path TEXT PRIMARY KEY, line INTEGER NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE saves (session INTEGER PRIMARY KEY, rev TEXT NOT NULL, lines BLOB NOT NULL);
+
+CREATE TABLE outbox (
+    vault TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, sealed BLOB NOT NULL,
+    upto_seq INTEGER NOT NULL, PRIMARY KEY (vault, number)
+);
+CREATE TABLE logs (
+    vault TEXT NOT NULL, device TEXT NOT NULL, ranges TEXT NOT NULL, gapless_clock INTEGER NOT NULL,
+    PRIMARY KEY (vault, device)
+) WITHOUT ROWID;
+CREATE TABLE objects (
+    vault TEXT NOT NULL, name TEXT NOT NULL, problem TEXT NOT NULL, since_ms INTEGER NOT NULL,
+    PRIMARY KEY (vault, name)
+) WITHOUT ROWID;
+
+CREATE VIRTUAL TABLE search USING fts5 (
+    text, content = '', contentless_delete = 1, detail = full, tokenize = "unicode61 remove_diacritics 2"
+);
+INSERT INTO clock VALUES (1, 0, 0, 0);
+"""
+
+MIGRATIONS = (_FIRST,)
+
+
+def ready(connection: Connection, path: Path, *, read_only: bool) -> bool:
+    """Bring the database to `VERSION`; False where it is empty or older and may not be written.
+
+    An older database is copied to ``<name>.before-<version>`` first. Raises `NewerSchema`.
+    """
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found == VERSION:
+        return True
+    if found > VERSION:
+        raise NewerSchema(path=str(path))
+    if read_only:
+        return False
+    if found:
+        _back_up(connection, path, found)
+    _migrate(connection)
+    return True
+
+
+def _back_up(connection: Connection, path: Path, version: int) -> None:
+    copy = path.with_name(f"{path.name}.before-{version + 1}.{int(time.time())}")
+    copy.touch(mode=0o600)
+    target = dbapi.connect(str(copy))
+    try:
+        connection.backup(target)
+    finally:
+        target.close()
+
+
+def _migrate(connection: Connection) -> None:
+    from sqlite_utils import Database, Migrations  # noqa: PLC0415  80 ms, needed once in a store's life
+
+    migrations = Migrations("steno")
+    for number, text in enumerate(MIGRATIONS, start=1):
+        migrations(name=f"{number:04d}")(_step(number, text))
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection))
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _step(number: int, text: str):  # noqa: ANN202  sqlite-utils names the type of a migration nowhere
+    def apply(database) -> None:  # noqa: ANN001
+        for statement in _statements(text):
+            database.conn.execute(statement)
+        database.conn.execute(f"PRAGMA user_version = {number}")
+
+    return apply
+
+
+def _statements(text: str) -> list[str]:
+    statements, lines = [], ""
+    for line in text.splitlines():
+        lines += line + "\n"
+        if dbapi.complete_statement(lines):
+            statements.append(lines)
+            lines = ""
+    return statements

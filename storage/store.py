@@ -1,0 +1,465 @@
+"""The session store: what is in it, and every write by hand.
+
+Any number of processes may have it open. A write that returned is there after ``kill -9``
+(tests/e2e/test_crash.py); an append costs the same at any size of the session (benchmarks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .database import Database
+from .deletion import Vector, encode, in_force, join, message_deletion, vector
+from .document import leaves, merge_patch
+from .edit import Base, Edit
+from .errors import AmbiguousRef, InvalidInput, MessageNotFound, SessionExists, SessionNotFound
+from .model import (
+    Json,
+    Message,
+    NewMessage,
+    SessionHeader,
+    check_content,
+    check_message_id,
+    check_object,
+    check_role,
+    check_session_id,
+    check_status,
+    check_tag,
+    check_text,
+    check_title,
+    format_ms,
+    parse_time,
+)
+from .registers import born, text_of
+from .rows import (
+    INSERT_MESSAGE,
+    MESSAGE_COLUMNS,
+    SESSION_COLUMNS,
+    MessageRow,
+    SessionBirth,
+    SessionRow,
+    content_column,
+    decode_json,
+    encode_births,
+    header,
+    json_column,
+    message,
+    session_births,
+)
+from .stamps import BY_HAND, Stamp
+from .state import (
+    deleted_ms,
+    document,
+    family,
+    find_message,
+    load,
+    message_births,
+    refresh_session,
+    renumber,
+    retitle,
+    save,
+    session_row,
+)
+
+_ID_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
+
+class SQLiteSessionStore(Database):
+    """Sessions and messages in one SQLite file."""
+
+    # Reading
+
+    def find(self, session_id: str) -> SessionRow | None:
+        """The row of a session by its exact id, deleted or not."""
+        row = self.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id = ?", (session_id,))  # noqa: S608
+        return SessionRow(*row) if row else None
+
+    def resolve(self, ref: str) -> str:
+        """The id that a reference means: an id, its unique prefix, an exact title, or ``-``/``@last``.
+
+        Raises `SessionNotFound` and `AmbiguousRef`. A deleted session answers to its whole id only.
+        """
+        if ref in ("-", "@last"):
+            row = self.one("SELECT id FROM sessions WHERE hidden = 0 ORDER BY updated_ms DESC, no DESC LIMIT 1")
+            if row is None:
+                raise SessionNotFound(ref=ref)
+            return row[0]
+        if self.one("SELECT 1 FROM sessions WHERE id = ?", (ref,)):
+            return ref
+        for where, parameters in (
+            ("id >= ? AND id < ? AND hidden = 0", (ref, ref + "\U0010ffff")),
+            ("title = ? AND hidden = 0", (ref,)),
+        ):
+            sql = f"SELECT id FROM sessions WHERE {where} ORDER BY id LIMIT 6"  # noqa: S608
+            found = [row[0] for row in self.execute(sql, parameters)] if ref else []
+            if len(found) > 1:
+                raise AmbiguousRef(ref=ref, candidates=found)
+            if found:
+                return found[0]
+        raise SessionNotFound(ref=ref)
+
+    def get(self, session_id: str, *, deleted: bool = False) -> SessionHeader:
+        """A session by its exact id; raises `SessionNotFound`, also for a deleted one unless asked for."""
+        row = self.find(session_id)
+        if row is None or (row.hidden and not deleted):
+            raise SessionNotFound(ref=session_id)
+        return header(row)
+
+    def sessions(
+        self,
+        *,
+        limit: int | None = None,
+        after: tuple[Any, str] | None = None,
+        where: Sequence[tuple[str, Sequence[Any]]] = (),
+        order: str = "updated_ms",
+        descending: bool = True,
+        deleted: bool = False,
+    ) -> Iterator[SessionHeader]:
+        """Sessions, the last written to first. ``after`` continues behind (order value, id) of the last one seen."""
+        clauses = [("hidden = ?", (int(deleted),)), *where]
+        if after is not None:
+            sign = "<" if descending else ">"
+            clauses.append((f"({order}, id) {sign} (?, ?)", after))
+        condition = " AND ".join(f"({text})" for text, _ in clauses)
+        parameters = [value for _, values in clauses for value in values]
+        way = "DESC" if descending else "ASC"
+        sql = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE {condition} ORDER BY {order} {way}, id {way}"  # noqa: S608
+        if limit is not None:
+            sql += f" LIMIT {int(limit)}"
+        for row in self.execute(sql, parameters):
+            yield header(SessionRow(*row))
+
+    def count(self) -> tuple[int, int]:
+        """How many sessions and messages are shown."""
+        row = self.one("SELECT count(*), ifnull(sum(message_count), 0) FROM sessions WHERE hidden = 0")
+        return row[0], row[1]
+
+    def message_rows(self, session: int, *, hidden: bool = False) -> Iterator[MessageRow]:
+        """The rows of a session's messages in order."""
+        shown = "" if hidden else " AND hidden = 0"
+        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?{shown} ORDER BY ord"  # noqa: S608
+        for row in self.execute(sql, (session,)):
+            yield MessageRow(*row)
+
+    def messages(self, session_id: str, *, skip: int = 0, limit: int | None = None) -> Iterator[Message]:
+        """The messages of a session in order, from the ``skip``-th on; raises `SessionNotFound`."""
+        row = self.find(session_id)
+        if row is None or row.hidden:
+            raise SessionNotFound(ref=session_id)
+        columns = MESSAGE_COLUMNS
+        sql = f"SELECT {columns} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord LIMIT ? OFFSET ?"  # noqa: S608
+        for each in self.execute(sql, (row.no, -1 if limit is None else limit, skip)):
+            yield message(MessageRow(*each))
+
+    def newest_messages(self, session_id: str, limit: int) -> list[Message]:
+        """The newest messages of a session, oldest first; raises `SessionNotFound`."""
+        row = self.find(session_id)
+        if row is None or row.hidden:
+            raise SessionNotFound(ref=session_id)
+        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord DESC LIMIT ?"  # noqa: S608
+        return [message(MessageRow(*each)) for each in self.execute(sql, (row.no, limit))][::-1]
+
+    def get_message(self, session_id: str, message_id: str) -> Message:
+        """One message, deleted or not; raises `SessionNotFound` and `MessageNotFound`."""
+        row = self._message(self._session(session_id), message_id)
+        return message(row, deleted_ms=deleted_ms(self, row) if row.hidden else None)
+
+    # Writing sessions
+
+    def create(
+        self,
+        *,
+        id: str | None = None,
+        title: str | None = None,
+        status: str = "active",
+        provider: str | None = None,
+        model: str | None = None,
+        user_id: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: dict[str, Json] | None = None,
+        state: dict[str, Json] | None = None,
+        source: dict[str, Json] | None = None,
+        created_ms: int | None = None,
+        rank: int = BY_HAND,
+    ) -> SessionHeader:
+        """Make a session; raises `InvalidInput`, and `SessionExists` where the id is taken."""
+        session_id = self.random(12) if id is None else check_session_id(id)
+        texts: dict[str, bytes] = {}
+        if title is not None:
+            texts["title"] = text_of(check_title(title))
+        if check_status(status) != "active":
+            texts["status"] = text_of(status)
+        for name, value in (("provider", provider), ("model", model), ("user_id", user_id)):
+            if value is not None:
+                texts[name] = text_of(check_text(value, name))
+        for place, tag in enumerate(dict.fromkeys(check_tag(tag) for tag in tags), start=1):
+            texts[f"tags/{tag}"] = text_of(place)
+        for name, value in (("metadata", metadata), ("state", state)):
+            texts |= {name + where: text for where, text in leaves(check_object(value or {}, name))}
+        with self.transaction():
+            if self.find(session_id):
+                raise SessionExists(session=session_id)
+            row = self.insert_session(
+                session_id, created_ms=created_ms, forked_from=None, source=json_column(source), rank=rank
+            )
+            stamp = Stamp(rank, session_births(row.births)[0].clock, self.device)
+            for path, text in texts.items():
+                save(self, row.no, None, path, load(self, row.no, None, path), born(stamp, text), seq=row.seq, local=True)
+            refresh_session(self, row.no, texts)
+            return header(session_row(self, row.no))
+
+    def insert_session(
+        self, session_id: str, *, created_ms: int | None, forked_from: str | None, source: str | None, rank: int
+    ) -> SessionRow:
+        """Insert the row of a session that is born here and now. Needs a transaction."""
+        seq, clock = self.advance()
+        created_ms = self.now_ms() if created_ms is None else created_ms
+        births = [SessionBirth(clock, self.author(self.device, rank), created_ms, forked_from, source)]
+        return self.insert_session_row(session_id, births, seq=seq, local_seq=seq, touched=0)
+
+    def insert_session_row(
+        self, session_id: str, births: list[SessionBirth], *, seq: int, local_seq: int, touched: int, life: int = 1
+    ) -> SessionRow:
+        """Insert a session's row with empty caches. Needs a transaction."""
+        created_ms = births[0].created_ms
+        cursor = self.execute(
+            "INSERT INTO sessions (id, life, seq, local_seq, births, touched, title, automatic, status, tags, metadata, "
+            "state, created_ms, updated_ms, message_count, hidden, vectors, incomplete) "
+            "VALUES (?, ?, ?, ?, ?, ?, '', 1, 'active', '[]', '{}', '{}', ?, ?, 0, 0, 0, 0)",
+            (session_id, life, seq, local_seq, encode_births(births), touched, created_ms, max(created_ms, touched)),
+        )
+        return session_row(self, cursor.lastrowid)
+
+    def update(
+        self,
+        session_id: str,
+        *,
+        fields: dict[str, Json] | None = None,
+        tags: Sequence[str] | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+        metadata: dict[str, Json] | None = None,
+        state: dict[str, Json] | None = None,
+    ) -> SessionHeader:
+        """Change a session. ``fields`` are title, status, provider, model, user_id; metadata and state are merge patches.
+
+        A title of None makes the title automatic again. Raises `InvalidInput` and `SessionNotFound`.
+        """
+        texts = {name: text_of(_check_field(name, value)) for name, value in (fields or {}).items()}
+        patches = {name: patch for name, patch in (("metadata", metadata), ("state", state)) if patch is not None}
+        for name, patch in patches.items():
+            check_object(patch, name)
+        with self.transaction():
+            row = self._session(session_id)
+            edit = Edit(self, row)
+            for path, text in texts.items():
+                edit.set(path, text)
+            if tags is not None or add_tags or remove_tags:
+                edit.set_tags(_tags(decode_json(row.tags) if tags is None else list(tags), add_tags, remove_tags))
+            for name, patch in patches.items():
+                before = document(family(self, row.no, 0, name), name)
+                edit.set_document(name, merge_patch(before, patch))
+            edit.finish()
+            return header(session_row(self, row.no))
+
+    def delete(self, session_id: str) -> SessionHeader:
+        """Hide a session and what is known of it here, until it is restored; raises `SessionNotFound`."""
+        with self.transaction():
+            row = self._session(session_id)
+            edit = Edit(self, row)
+            edit.set("deleted", encode(self.vector_of(row)))
+            edit.finish()
+            return header(session_row(self, row.no))
+
+    def restore(self, session_id: str) -> SessionHeader:
+        """Show a deleted session again with its messages; a session that is not deleted stays as it is."""
+        with self.transaction():
+            row = self.find(session_id)
+            if row is None:
+                raise SessionNotFound(ref=session_id)
+            edit = Edit(self, row)
+            if row.hidden or row.vectors:
+                edit.set("deleted", b"null")
+                edit.finish()
+            return header(session_row(self, row.no))
+
+    def vector_of(self, row: SessionRow, *, births: Sequence[Stamp] | None = None) -> Vector:
+        """What this device knows of a session now, as a deletion says it."""
+        seen = births
+        if seen is None:
+            seen = [stamp for stamps in message_births(self, row.no) for stamp in stamps]
+        own = [self.stamp(birth.clock, birth.author) for birth in session_births(row.births)]
+        gapless = dict(self.execute("SELECT device, clock FROM gaps").fetchall())
+        return vector([*own, *seen], gapless=gapless, at_ms=self.now_ms())
+
+    # Writing messages
+
+    def append(self, session_id: str, new: NewMessage) -> Message:
+        """Add one message at the end, or behind ``new.after``; raises `InvalidInput` and `SessionNotFound`.
+
+        An archived session becomes active again; a deleted one is shown again without its old messages.
+        """
+        return self.add_messages(session_id, [new])[0]
+
+    def add_messages(self, session_id: str, batch: Sequence[NewMessage]) -> list[Message]:
+        """Add messages in order, all or none."""
+        now_ms = self.now_ms()
+        checked = [(new, check_new(new), now_ms if new.timestamp is None else parse_time(new.timestamp)) for new in batch]
+        with self.transaction():
+            row = self.one("SELECT no, hidden, status, automatic, title FROM sessions WHERE id = ?", (session_id,))
+            if row is None:
+                raise SessionNotFound(ref=session_id)
+            no, hidden, status, automatic, title = row
+            if hidden or status == "archived":
+                self._wake(session_row(self, no))
+                title = ""
+            rows = self._append(no, checked)
+            newest = max(time_ms for _, _, time_ms in checked)
+            self.execute(
+                "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ? WHERE no = ?",
+                (newest, len(rows), no),
+            )
+            if automatic and not title and any(new.role == "user" for new in batch):
+                retitle(self, no)
+        return [message(each) for each in rows]
+
+    def _append(self, no: int, checked: Sequence[tuple[NewMessage, str | bytes, int]]) -> list[MessageRow]:
+        seq, clock = self.advance(len(checked))
+        last = self.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (no,))
+        tail, place = last or (None, 0)
+        author = self.author(self.device, BY_HAND)
+        rows, moved = [], False
+        for offset, (new, content, time_ms) in enumerate(checked):
+            inserted = new.after is not None and new.after != tail
+            moved |= inserted
+            after = tail if new.after is None else new.after
+            if inserted and not self.one("SELECT 1 FROM messages WHERE session = ? AND id = ?", (no, after)):
+                raise InvalidInput(f"there is no message {after} to stand behind")
+            if new.id is not None and find_message(self, no, new.id):
+                raise InvalidInput(f"message id already exists in this session: {new.id}")
+            place += 1
+            at = clock + offset
+            row = (
+                no, place, seq + offset, seq + offset, seq + offset, 0, 0,
+                new.id or self._message_id(at), at, author, after, int(inserted), new.role, new.sender, content, time_ms,
+                _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
+                json_column(new.metadata), json_column(new.origin), None,
+            )  # fmt: skip
+            cursor = self.execute(INSERT_MESSAGE, row)
+            rows.append(MessageRow(cursor.lastrowid, *row))
+            if not inserted:
+                tail = rows[-1].id
+        if moved:
+            renumber(self, no)
+        return rows
+
+    def edit_message(self, session_id: str, message_id: str, changes: dict[str, Json], *, base: Base | None = None) -> Message:
+        """Change fields of a message: content, sender, parent, timestamp, model, usage; metadata is a merge patch."""
+        metadata = changes.get("metadata")
+        texts = {name: text_of(_check_message_field(name, value)) for name, value in changes.items() if name != "metadata"}
+        with self.transaction():
+            session = self._session(session_id)
+            row = self._message(session, message_id)
+            edit = Edit(self, session, base=base)
+            for path, text in texts.items():
+                edit.set(path, text, message=row)
+            if metadata is not None:
+                before = decode_json(row.metadata) if row.metadata else {}
+                patched = merge_patch(before, check_object(metadata, "metadata"))
+                edit.set_document("metadata", patched, message=row)
+            edit.finish()
+            return message(self._message(session, message_id))
+
+    def delete_message(self, session_id: str, message_id: str) -> None:
+        """Hide one message; one that is already deleted stays as it is. Raises `MessageNotFound`."""
+        with self.transaction():
+            session = self._session(session_id)
+            row = self._message(session, message_id)
+            if row.hidden:
+                return
+            edit = Edit(self, session)
+            edit.set("deleted", message_deletion(load(self, session.no, row, "content").known, at_ms=self.now_ms()), message=row)
+            edit.finish()
+
+    def _wake(self, row: SessionRow) -> None:
+        """Show a deleted session again without its old messages, and make an archived one active."""
+        edit = Edit(self, row)
+        if row.hidden:
+            known = [in_force(load(self, row.no, None, path)) for path in ("cleared", "deleted")]
+            edit.set("cleared", encode(join(each for each in known if each)))
+            edit.set("deleted", b"null")
+        if row.status == "archived":
+            edit.set("status", text_of("active"))
+        edit.finish()
+
+    def _session(self, session_id: str) -> SessionRow:
+        row = self.find(session_id)
+        if row is None or row.hidden:
+            raise SessionNotFound(ref=session_id)
+        return row
+
+    def _message(self, session: SessionRow, message_id: str) -> MessageRow:
+        row = find_message(self, session.no, message_id)
+        if row is None:
+            raise MessageNotFound(session=session.id, message=message_id)
+        return row
+
+    def _message_id(self, clock: int) -> str:
+        """An id that sorts by birth and compresses well: ``m-``, the clock, five random characters."""
+        digits = ""
+        while clock:
+            clock, digit = divmod(clock, 32)
+            digits = _ID_DIGITS[digit] + digits
+        return f"m-{digits}{self.random(5)}"
+
+
+def check_new(new: NewMessage) -> str | bytes:
+    """Check a message on its way in and return the column of its content; raises `InvalidInput`."""
+    check_role(new.role)
+    if new.id is not None:
+        check_message_id(new.id)
+    for name in ("sender", "parent", "model"):
+        value = getattr(new, name)
+        if value is not None:
+            check_text(value, name)
+    if new.usage is not None:
+        check_object(new.usage, "usage")
+    if new.metadata:
+        check_object(new.metadata, "metadata")
+    if new.origin is not None:
+        check_object(new.origin, "origin")
+    return content_column(check_content(new.content))
+
+
+def _check_field(name: str, value: Json) -> Json:
+    if name == "title":
+        return None if value is None else check_title(value)
+    if name == "status":
+        return check_status(value)
+    if name in ("provider", "model", "user_id"):
+        return None if value is None else check_text(value, name)
+    raise InvalidInput(f"a session has no field {name} that can be changed")
+
+
+def _check_message_field(name: str, value: Json) -> Json:
+    if name == "content":
+        return check_content(value)
+    if name == "timestamp":
+        parse_time(value)
+        return value
+    if name in ("sender", "parent", "model"):
+        return None if value is None else check_text(value, name)
+    if name == "usage":
+        return None if value is None else check_object(value, name)
+    raise InvalidInput(f"a message has no field {name} that can be changed")
+
+
+def _tags(before: list[str], add: Sequence[str], remove: Sequence[str]) -> list[str]:
+    unwanted = {check_tag(tag) for tag in remove}
+    wanted = [check_tag(tag) for tag in [*before, *add]]
+    return [tag for tag in dict.fromkeys(wanted) if tag not in unwanted]
+
+
+def _time_text(text: str | None, time_ms: int) -> str | None:
+    return None if text is None or text == format_ms(time_ms) else text

@@ -1,0 +1,95 @@
+"""Which line of a file saved again is which message: lines without id meet those that got one.
+
+An editor that does not reload saves its new lines again and again without the ids that they
+were given. A line without id in the place of one that got an id is that message, edited or
+not; so saving twice adds nothing twice (tests/unit/test_files_plan.py).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+
+import msgspec
+
+from .lines import Header, Line, ParsedFile
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The last accepted save of a rev: every line with its id; ``given`` are the ids that we gave."""
+
+    header: Header | None
+    lines: Sequence[Line]
+    given: frozenset[str]
+
+
+def accepted(mine: ParsedFile, ids: Sequence[str]) -> Accepted:
+    """What to keep of a save that was applied, with the id of each of its lines."""
+    named = [msgspec.structs.replace(line, id=id_) for line, id_ in zip(mine.lines, ids, strict=True)]
+    given = frozenset(id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id is None)
+    return Accepted(mine.header, named, given)
+
+
+def known_ids(lines: Sequence[Line], previous: Accepted | None) -> list[str | None]:
+    """The id of each line: its own, or that of the line it repeats; None for a new line."""
+    ids = [line.id for line in lines]
+    if previous is None or not previous.given:
+        return ids
+    own = {id_ for id_ in ids if id_ is not None}
+    given, new = _given_by_anchor(previous, own), _new_by_anchor(lines, {line.id for line in previous.lines})
+    for anchor in given.keys() & new.keys():
+        for id_, index in _pairs(given[anchor], new[anchor], lines):
+            ids[index] = id_
+    _match_moved(ids, lines, previous, own)
+    return ids
+
+
+def _given_by_anchor(previous: Accepted, own: set[str]) -> dict[str | None, list[Line]]:
+    """The lines that got an id, by the nearest line above that both saves name."""
+    groups: dict[str | None, list[Line]] = defaultdict(list)
+    anchor: str | None = None
+    for line in previous.lines:
+        if line.id in own:
+            anchor = line.id
+        elif line.id in previous.given:
+            groups[anchor].append(line)
+    return groups
+
+
+def _new_by_anchor(lines: Sequence[Line], before: set[str | None]) -> dict[str | None, list[int]]:
+    """The lines without id, by the nearest line above that both saves name."""
+    groups: dict[str | None, list[int]] = defaultdict(list)
+    anchor: str | None = None
+    for index, line in enumerate(lines):
+        if line.id is None:
+            groups[anchor].append(index)
+        elif line.id in before:
+            anchor = line.id
+    return groups
+
+
+def _pairs(given: Sequence[Line], new: Sequence[int], lines: Sequence[Line]) -> Iterator[tuple[str | None, int]]:
+    """Lines that are equal, and between them lines that stand in the same place."""
+    before, after = [_text(line) for line in given], [_text(lines[index]) for index in new]
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    for kind, start, end, new_start, new_end in matcher.get_opcodes():
+        if kind in {"equal", "replace"}:
+            for line, index in zip(given[start:end], new[new_start:new_end], strict=False):
+                yield line.id, index
+
+
+def _match_moved(ids: list[str | None], lines: Sequence[Line], previous: Accepted, own: set[str]) -> None:
+    """Give what is left the id of an equal line elsewhere: its neighbours were moved or deleted."""
+    taken = own | {id_ for id_ in ids if id_ is not None}
+    left: dict[bytes, list[str]] = defaultdict(list)
+    for line in reversed(previous.lines):
+        if line.id in previous.given and line.id not in taken:
+            left[_text(line)].append(line.id)
+    for index, line in enumerate(lines):
+        if ids[index] is None and (same := left.get(_text(line))):
+            ids[index] = same.pop()
+
+
+def _text(line: Line) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(line, id=None), order="sorted")

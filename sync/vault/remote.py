@@ -1,0 +1,136 @@
+"""What steno asks of a remote, and the address of one.
+
+A remote stores whole objects under names with at most one directory. It promises little:
+what was put is listed and got sooner or later, whole. It gives no order, no lock and no
+clock. tests/contract/test_remotes.py is the contract, run against every implementation.
+An address holds no credentials, since it is kept and shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from ...storage.errors import InvalidInput
+from .names import MAX_OBJECT_BYTES
+
+SERVICES = (
+    *("aliyun-drive", "azblob", "azdls", "azfile", "b2", "cos", "dropbox", "ftp", "gcs", "gdrive", "koofr", "obs"),
+    *("onedrive", "oss", "s3", "seafile", "swift", "tos", "upyun", "webdav", "webhdfs", "yandex-disk"),
+)
+"""The services of OpenDAL that keep objects elsewhere and can list them."""
+
+_SECRET = re.compile(r"secret|password|token|credential|_key$|^key$|sas")
+
+
+class Remote(Protocol):
+    """A dumb object store. Every call may raise `RemoteUnreachable` or `RemoteRefused`."""
+
+    @property
+    def address(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory that can be watched for news; None if it lies elsewhere."""
+        ...
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How often each of ``put``, ``get``, ``list``, ``delete`` was asked, failures included."""
+        ...
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Store an object; it is never seen in part. Again under the same name, it replaces the whole."""
+        ...
+
+    async def get(self, name: str, *, limit_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        """The object; raise `ObjectMissing`, or `ObjectDamaged` if it is larger than ``limit_bytes``."""
+        ...
+
+    async def list(self, prefix: str) -> list[str]:
+        """The names of the objects in one directory (``log/``; ``""`` is the root), sorted; [] if it is absent."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...
+
+    async def news(self, *, timeout_s: float) -> bool:
+        """Wait until something may be new, at most so long. False: nobody said so (many remotes never do)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the remote holds; it is not used afterwards."""
+        ...
+
+
+def open_remote(url: str, *, create: bool = False, environ: Mapping[str, str] = os.environ) -> Remote:
+    """The remote at an address; nothing is asked of it yet.
+
+    A path, ``file:///path``, ``webdav+https://host/path`` or ``<service>://name/prefix?option=…``.
+    ``create`` lets the first put make a folder that does not exist. ``STENO_<SERVICE>_<OPTION>`` in
+    ``environ`` gives a service what does not belong in an address (``STENO_WEBDAV_PASSWORD``).
+    """
+    # opendal is heavy, and whoever only reads sessions imports this module for the type alone.
+    from . import opendal_remote  # noqa: PLC0415
+
+    folder = folder_of(url)
+    if folder is not None:
+        return opendal_remote.FolderRemote(folder, create=create)
+    parts = urlsplit(url)
+    service, _, transport = parts.scheme.partition("+")
+    _check_service(url, service, transport)
+    _check_no_secret(parts)
+    options = {**dict(parse_qsl(parts.query)), **_options_from(environ, service)}
+    if transport:
+        options |= {"endpoint": f"{transport}://{parts.netloc}", "root": unquote(parts.path) or "/"}
+        return opendal_remote.service_remote(url, service=service, options=options)
+    return opendal_remote.service_remote(url, service=None, options=options)
+
+
+def folder_of(url: str) -> Path | None:
+    """The absolute path that an address names; None if it names something else than a folder."""
+    if not url.strip() or "\0" in url:
+        raise InvalidInput("the address of a remote cannot be empty", hint=_hint())
+    if "://" not in url:
+        return Path(url).expanduser().absolute()
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+        raise InvalidInput(f"not a path on this machine: {url}", hint="write it as file:///path")
+    return Path(unquote(parts.path))
+
+
+def _check_service(url: str, service: str, transport: str) -> None:
+    known = service in SERVICES and (not transport or (service == "webdav" and transport in {"http", "https"}))
+    if not known or (service == "webdav" and not transport):
+        scheme = url.partition("://")[0]
+        raise InvalidInput(f"unknown kind of remote: {scheme}://", hint=_hint())
+
+
+def _check_no_secret(parts: SplitResult) -> None:
+    options = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name.lower())]
+    if "@" in parts.netloc or options:
+        what = options[0] if options else "a user or password"
+        raise InvalidInput(
+            f"the address holds {what}; addresses are kept and shown",
+            hint="leave it out and set the environment variable STENO_<SERVICE>_<OPTION> instead",
+        )
+
+
+def _options_from(environ: Mapping[str, str], service: str) -> dict[str, str]:
+    start = f"STENO_{service.upper().replace('-', '_')}_"
+    return {name.removeprefix(start).lower(): value for name, value in environ.items() if name.startswith(start)}
+
+
+def _hint() -> str:
+    schemes = ("file", "webdav+https", *(service for service in SERVICES if service != "webdav"))
+    return f"give a path, or one of {', '.join(f'{scheme}://' for scheme in schemes)}"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steno.sync.files.names import file_name, id_in_name, is_session_file, is_session_path, slug
+
+NOVEMBER_2026_MS = 1_795_600_000_000
+
+
+def test_a_name_shows_month_title_and_id() -> None:
+    name = file_name("k3v9x0a1b2c4", title="REST API: How?", created_ms=NOVEMBER_2026_MS)
+    assert name == "2026/11/rest-api-how.k3v9x0a1b2c4.jsonl"
+
+
+def test_the_month_is_that_of_utc() -> None:
+    assert file_name("x", title="t", created_ms=0).startswith("1970/01/")
+    assert file_name("x", title="t", created_ms=2_678_400_000 - 1).startswith("1970/01/")
+    assert file_name("x", title="t", created_ms=2_678_400_000).startswith("1970/02/")
+
+
+def test_an_id_that_no_file_name_can_hold_gets_a_slug_and_a_hash() -> None:
+    one, other = id_in_name("../../etc/passwd"), id_in_name("../../etc:passwd")
+    assert one.startswith("etc-passwd-")
+    assert len(one) == len("etc-passwd-") + 12
+    assert one != other
+
+
+def test_a_plain_id_stands_as_it_is() -> None:
+    assert id_in_name("Abc_-9") == "Abc_-9"
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Grüße  an   Zoë", "grüße-an-zoë"),
+        ("日本語の 題名", "日本語の-題名"),
+        ("", "session"),
+        ("!!! ???", "session"),
+        ("CON", "con-session"),
+        ("com1", "com1-session"),
+        ("-rf --no-preserve", "rf-no-preserve"),
+        ("a/b\\c:d", "a-b-c-d"),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe", "gpj-exe"),
+        ("हिन्दी", "हिन्दी"),
+    ],
+)
+def test_a_slug_is_safe_and_readable(title: str, expected: str) -> None:
+    assert slug(title) == expected
+
+
+@given(st.text(), st.text(min_size=1, max_size=300).filter(lambda text: text.isprintable()))
+def test_any_title_and_id_give_one_safe_name_of_at_most_200_bytes(title: str, session: str) -> None:
+    year, month, name = file_name(session, title=title, created_ms=NOVEMBER_2026_MS).split("/")
+    assert (year, month) == ("2026", "11")
+    assert len(name.encode()) <= 200
+    assert not set(name) & set('<>:"|?*\\\0\n\r\t')
+    assert is_session_file(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".#x.jsonl",
+        "x.jsonl~",
+        ".x.jsonl.swp",
+        "4913",
+        "x.jsonl.tmp",
+        ".syncthing.x.jsonl",
+        ".syncthing.x.jsonl.tmp",
+        "~syncthing~x.jsonl",
+        "~syncthing~x.jsonl.tmp",
+        ".~lock.x.jsonl",
+        ".~lock.x.jsonl#",
+        "#x.jsonl#",
+        "x.jsonl.part",
+        "x.jsonl___jb_tmp___",
+        "x.jsonl.sb-1a2b3c-Xy",
+        "._x.jsonl",
+        ".jsonl",
+        "notes.txt",
+    ],
+)
+def test_what_editors_and_sync_tools_leave_is_no_session(name: str) -> None:
+    assert not is_session_file(name)
+
+
+@pytest.mark.parametrize("name", ["rest-api.k3v9x0a1b2c4.jsonl", "My own name.jsonl", "x~1.jsonl", "名.jsonl"])
+def test_a_file_that_a_person_named_is_a_session(name: str) -> None:
+    assert is_session_file(name)
+
+
+def test_a_file_in_a_hidden_directory_is_no_session() -> None:
+    assert is_session_path(PurePosixPath("2026/11/x.jsonl"))
+    assert not is_session_path(PurePosixPath(".stversions/2026/11/x.jsonl"))
