@@ -1,7 +1,7 @@
 """What requests may say in their bodies: typed, and nothing unknown passes silently.
 
 Only the form is checked here; what counts as a title, a tag or a role the store says
-(tests/contract/test_http_bodies.py).
+(tests/contract/http/test_problems.py).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def decoded(body: bytes, kind: type[_Body]) -> _Body:
 
 def message_bodies(body: bytes) -> tuple[list[NewMessageBody], bool]:
     """The messages of a body, and whether it was a single one."""
-    if isinstance(members := decoded(body, Any), dict) and "messages" in members:
+    if isinstance(members := decoded(body, object), dict) and "messages" in members:
         batch = decoded(body, NewMessages).messages
         if not batch:
             raise InvalidInput("messages is empty: there is nothing to add")

@@ -2,7 +2,7 @@
 
 The token goes only to who proved to be that daemon: over the Unix socket, which only the owner
 of the home can have made, or over the port once ``/v1/health`` returned HMAC(token, nonce) on
-the same connection. Plain `http.client`, so that a command starts fast (tests/contract/test_http_client.py).
+the same connection. Plain `http.client`, so that a command starts fast (tests/contract/http/test_client.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A page of a foreign site can make a browser send requests to this machine. Its Origin gives it
 away; where it had its own name resolve to 127.0.0.1 (DNS rebinding), its Host does. The token
 is compared in constant time, and no answer allows another origin to read it
-(tests/contract/test_http_security.py).
+(tests/contract/http/test_security.py).
 """
 
 from __future__ import annotations

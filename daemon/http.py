@@ -2,7 +2,7 @@
 
 The handlers translate and decide nothing: the store says what is valid. The store is used on
 one thread of its own, so that a slow disk never stops the event loop. Every error is a problem
-(`problem.py`), every route but two needs the token (`guard.py`); tests/contract/test_http.py
+(`problem.py`), every route but two needs the token (`guard.py`); tests/contract/http
 runs them against a server that really listens.
 """
 
@@ -12,15 +12,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-from urllib.parse import parse_qsl, quote, unquote_to_bytes
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 from aiohttp import web
 
 from ..storage.document import merge_patch
 from ..storage.errors import InvalidInput
-from ..storage.model import Json, check_message_id, check_session_id, check_text
+from ..storage.model import Json, check_message_id, check_session_id
+from ..storage.search import search
 from ..storage.shape import message_json, session_json
 from ..storage.store import SQLiteSessionStore
 from .bodies import (
@@ -36,7 +37,7 @@ from .bodies import (
 )
 from .guard import guard, proof
 from .listener import Listening, serve
-from .pages import FILTERS, MAX_PAGE, message_page, session_page
+from .pages import FILTERS, MAX_PAGE, conditions, message_page, session_page
 from .problem import problems
 
 __all__ = ["Api", "Listening", "make_app", "serve"]
@@ -46,12 +47,6 @@ DEFAULT_HITS = 20
 
 Result = TypeVar("Result")
 Parameters = Mapping[str, list[str]]
-
-
-class Search(Protocol):
-    """What answers ``GET /v1/search``: `storage.search.search`."""
-
-    def __call__(self, store: SQLiteSessionStore, query: str, *, limit: int, session: str | None) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,6 @@ class Api:
     thread: Executor
     status: Callable[[], dict[str, Any]]
     sync_now: Callable[[], Awaitable[dict[str, Any]]]
-    search: Search
 
     async def run(self, work: Callable[[SQLiteSessionStore], Result]) -> Result:
         """Run work on the store's thread."""
@@ -135,17 +129,16 @@ class _Routes:
     async def list_sessions(self, request: web.Request) -> web.Response:
         given_ = _parameters(request, {"limit", "cursor", "deleted", *FILTERS})
         cursor, limit, deleted = _one(given_, "cursor") or "", _limit(given_), _flag(given_, "deleted")
-        filters = {name: values for name, values in given_.items() if name in FILTERS}
+        where = conditions(given_)
         return await self._api.answer(
-            lambda store: session_page(store, filters, cursor=cursor, limit=limit, deleted=deleted)
+            lambda store: session_page(store, where=where, cursor=cursor, limit=limit, deleted=deleted)
         )
 
     async def create_session(self, request: web.Request) -> web.Response:
         _parameters(request, ())
         new = decoded(await body_of(request), NewSession)
-        session_id = new.id if new.id is None else check_session_id(new.id)
-
-        made = await self._api.run(lambda store: store.create(**given(new) | {"id": session_id}))
+        fields: dict[str, Any] = given(new)
+        made = await self._api.run(lambda store: store.create(**fields))
         location = f"/v1/sessions/{quote(made.id, safe='')}"
         return _json(msgspec.json.encode(session_json(made)), status=201, headers={"Location": location})
 
@@ -158,14 +151,13 @@ class _Routes:
         _parameters(request, ())
         session = _session(request)
         patch = given(decoded(await body_of(request, types=PATCH_TYPES), SessionPatch))
-        documents = {name: patch.pop(name) for name in ("metadata", "state") if name in patch}
-        tags = {"tags": patch.pop("tags") or []} if "tags" in patch else {}
+        others: dict[str, Any] = {name: patch.pop(name) for name in ("tags", "metadata", "state") if name in patch}
 
         def change(store: SQLiteSessionStore) -> Json:
             with store.transaction():
                 header = store.get(session)
-                patches = {name: _or_removal(value, getattr(header, name)) for name, value in documents.items()}
-                return session_json(store.update(session, fields=patch, **tags, **patches))
+                changes = {name: _or_removal(value, getattr(header, name)) for name, value in others.items()}
+                return session_json(store.update(session, fields=patch, **changes))
 
         return await self._api.answer(change)
 
@@ -228,20 +220,22 @@ class _Routes:
         return await self._api.answer(delete)
 
     async def search(self, request: web.Request) -> web.Response:
-        given_ = _parameters(request, ("q", "limit", "session"))
-        query, session, limit = _one(given_, "q"), _one(given_, "session"), _limit(given_) or DEFAULT_HITS
-        if not (query or "").strip():
-            raise InvalidInput("say what to search for: q")
-        return await self._api.answer(lambda store: self._api.search(store, query or "", limit=limit, session=session))
+        """Find messages and sessions; the filters of the list narrow it down."""
+        given_ = _parameters(request, {"q", "limit", "session", *FILTERS})
+        query, session, limit = _one(given_, "q") or "", _one(given_, "session"), _limit(given_) or DEFAULT_HITS
+        where = conditions(given_)
+        return await self._api.answer(lambda store: search(store, query, limit=limit, session=session, where=where))
 
 
 def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
-def _or_removal(patch: dict[str, Json] | None, before: dict[str, Json]) -> dict[str, Json]:
-    """A merge patch as it is; null, which removes the whole document, as the patch that empties it."""
-    return dict.fromkeys(before) if patch is None else patch
+def _or_removal(patch: Json, before: dict[str, Json] | list[str]) -> Json:
+    """A patch as it is; null, which removes the whole member, as what leaves it empty."""
+    if patch is not None:
+        return patch
+    return dict.fromkeys(before) if isinstance(before, dict) else []
 
 
 def _session(request: web.Request) -> str:
@@ -253,21 +247,16 @@ def _message(request: web.Request) -> str:
 
 
 def _segment(request: web.Request, place: int) -> str:
-    """A segment of the path, decoded once; the router would also accept bytes that are no UTF-8."""
-    raw = request.rel_url.raw_path.split("/")[place]
-    return _text(unquote_to_bytes(raw.encode("utf-8", "surrogateescape")), "an id in the address")
+    return _text(request.rel_url.raw_path.split("/")[place], "an id in the address")
 
 
 def _parameters(request: web.Request, allowed: Collection[str]) -> Parameters:
     """The query by name; a name that this route does not know is refused, so that no filter is silently missed."""
-    raw = request.rel_url.raw_query_string.encode("utf-8", "surrogateescape")
-    try:
-        pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=100)
-    except ValueError as exc:
-        raise InvalidInput("the query of the address has too many parts") from exc
     found: dict[str, list[str]] = {}
-    for name, value in pairs:
-        found.setdefault(_text(name, "a parameter"), []).append(_text(value, "a parameter"))
+    for part in request.rel_url.raw_query_string.replace("+", " ").split("&"):
+        name, _, value = part.partition("=")
+        if part:
+            found.setdefault(_text(name, "a parameter"), []).append(_text(value, "a parameter"))
     for name in found:
         if name not in allowed:
             hint = f"known here: {', '.join(sorted(allowed))}" if allowed else "none is known here"
@@ -275,9 +264,10 @@ def _parameters(request: web.Request, allowed: Collection[str]) -> Parameters:
     return found
 
 
-def _text(value: bytes, what: str) -> str:
+def _text(raw: str, what: str) -> str:
+    """The text of a part of the address; the router's own decoding lets bytes pass that are no UTF-8."""
     try:
-        return check_text(value.decode(), what)
+        return unquote_to_bytes(raw.encode("utf-8", "surrogateescape")).decode()
     except UnicodeDecodeError as exc:
         raise InvalidInput(f"{what} is not UTF-8") from exc
 

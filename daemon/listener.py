@@ -2,7 +2,7 @@
 
 A port that is taken is replaced by a free one; a socket file that a dead process left is
 replaced, a living one's never. What had to be done otherwise than asked is said in `notes`
-(tests/contract/test_http_listener.py).
+(tests/contract/http/test_listener.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import stat
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -26,9 +26,11 @@ from .problem import problem
 DEFAULT_PORT = 7836
 STOP_WITHIN_S = 2.0
 
-# Two ids of 2,048 bytes, each byte percent-encoded, must fit into the request line.
-_MAX_LINE_BYTES = 16 * 1024
-_KEEP_ALIVE_S = 75.0
+_PROTOCOL: dict[str, Any] = {
+    "access_log": None,  # what a person searches for is nobody's business, the log's neither
+    "keepalive_timeout": 75.0,
+    "max_line_size": 16 * 1024,  # two ids of 2,048 bytes, each percent-encoded, must fit
+}
 
 _log = logging.getLogger("steno.http")
 
@@ -92,15 +94,8 @@ async def serve(
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_WITHIN_S)
     await runner.setup()
     loop = asyncio.get_running_loop()
-    protocol = partial(
-        _Protocol,
-        cast("web.Server", runner.server),  # there from setup to cleanup
-        loop=loop,
-        access_log=None,
-        keepalive_timeout=_KEEP_ALIVE_S,
-        max_line_size=_MAX_LINE_BYTES,
-        max_field_size=_MAX_LINE_BYTES,
-    )
+    server = cast("web.Server", runner.server)  # there from setup to cleanup
+    protocol = partial(_Protocol, server, loop=loop, **_PROTOCOL)
     servers = [await loop.create_server(protocol, sock=at_port)]
     if at_socket:
         servers.append(await loop.create_unix_server(protocol, sock=at_socket))

@@ -1,7 +1,7 @@
 """Lists, a page at a time.
 
 A cursor names the last thing that was shown, not a number of rows, so that what is added or
-moved meanwhile is neither shown twice nor jumps over others (tests/unit/test_http_pages.py).
+moved meanwhile is neither shown twice nor jumps over others (tests/contract/http/test_messages.py, test_sessions.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FILTERS = {
     "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)",
 }
 
+Condition = tuple[str, tuple[str, ...]]
+
 _BEYOND = 1 << 62
 _Whole = Annotated[int, msgspec.Meta(ge=0, lt=_BEYOND)]
 _SessionPlace = tuple[_Whole, str]
@@ -39,19 +41,23 @@ _MessagePlace = tuple[Literal["newer", "older"], str]
 _Place = TypeVar("_Place")
 
 
+def conditions(given: Mapping[str, Sequence[str]]) -> list[Condition]:
+    """The conditions on sessions that parameters named in `FILTERS` set; all must hold. Raises `InvalidInput`."""
+    for status in given.get("status", ()):
+        check_status(status)
+    return [(FILTERS[name], (value,)) for name, values in given.items() if name in FILTERS for value in values]
+
+
 def session_page(
     store: SQLiteSessionStore,
-    filters: Mapping[str, Sequence[str]],
     *,
+    where: Sequence[Condition] = (),
     cursor: str = "",
     limit: int | None = None,
     deleted: bool = False,
 ) -> dict[str, Any]:
-    """Sessions, the last written to first. ``filters`` has values for names in `FILTERS`; all of them must hold."""
-    for status in filters.get("status", ()):
-        check_status(status)
+    """Sessions, the last written to first."""
     limit = limit or DEFAULT_SESSIONS
-    where = [(FILTERS[name], (value,)) for name, values in filters.items() for value in values]
     after = _place(cursor, _SessionPlace) if cursor else None
     found = list(store.sessions(limit=limit + 1, after=after, where=where, deleted=deleted))
     shown, more = found[:limit], found[limit:]

@@ -2,7 +2,7 @@
 
 ``code`` is the name of the error, for programs; ``title`` says what kind of thing happened,
 ``detail`` what happened here. Nothing of a traceback, a path of the code or a token is in an
-answer (tests/contract/test_http_security.py).
+answer (tests/contract/http/test_problems.py).
 """
 
 from __future__ import annotations

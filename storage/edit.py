@@ -38,17 +38,28 @@ from .state import (
 Base = Callable[[MessageRow | None, str], Known]
 """What a writer knew of one register of a message (None: of the session)."""
 
+Written = dict[str, list[Stamp]]
+"""The stamps that a writer gave, by message id (empty: the session) and path, joined by a line break."""
+
 
 class Edit:
     """Writes of one author at one moment; `finish` brings the caches up to them."""
 
     def __init__(
-        self, database: Database, session: SessionRow, *, rank: int = BY_HAND, base: Base | None = None
+        self,
+        database: Database,
+        session: SessionRow,
+        *,
+        rank: int = BY_HAND,
+        base: Base | None = None,
+        earlier: Written | None = None,
     ) -> None:
+        """``earlier`` are writes by the same author that ``base`` does not know of: they are replaced as well."""
         self._database = database
         self.session = session
         self._rank = rank
         self._base = base
+        self.stamps: Written = {key: list(stamps) for key, stamps in (earlier or {}).items()}
         self._marks: dict[int, tuple[int, Stamp]] = {}
         self._messages: dict[int, tuple[MessageRow, set[str]]] = {}
         self._paths: set[str] = set()
@@ -62,11 +73,13 @@ class Edit:
         """Write one register, unless its view would stay as it is."""
         row = None if message is None else self._current(message)
         old = load(self._database, self.session.no, row, path)
-        if old.shown == text and len(old.open) == 1:
+        if old.shown == text and len(old.open) == 1 and "/" not in path:  # what a leaf shows depends on others
             return
         base = None if self._base is None else self._base(message, path)
         seq, stamp = self._mark(message)
-        new = write(old, stamp, Value(text, seen), base=base)
+        stamps = self.stamps.setdefault(f"{message.id if message else ''}\n{path}", [])
+        new = write(old, stamp, Value(text, seen), base=base, own=stamps)
+        stamps.append(stamp)
         save(self._database, self.session.no, row, path, old, new, seq=seq, local=True)
         if message is None:
             self._paths.add(path)

@@ -117,7 +117,7 @@ class Past:
 
     def _family(self, name: str, message_no: int = 0) -> dict[str, Register]:
         rows = self._store.execute(
-            "SELECT path, state FROM registers WHERE session = ? AND message = ? AND path > ? AND path < ?",
+            "SELECT path, state FROM registers WHERE session = ? AND message = ? AND path >= ? AND path < ?",
             (self._session.no, message_no, f"{name}/", f"{name}0"),
         ).fetchall()
         found = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -23,12 +23,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """``[daemon]``: ``port`` 0 takes any free one."""
 
-        port: int = 7836
+        port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 7836
 
     class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """``[storage]``: ``durability`` is "normal" or "full" (also survives power loss)."""
 
-        durability: str = "normal"
+        durability: Literal["normal", "full"] = "normal"
 
     daemon: Daemon = Daemon()
     storage: Storage = Storage()
@@ -97,7 +97,8 @@ class Home:
 def private_directory(path: Path) -> None:
     """Make a directory, and what is missing above it, that only its owner may enter."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (*reversed(path.parents), path):  # `parents=True` makes them open to all
+            directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise LocalStorageError(f"{path} cannot be made ({exc.strerror})") from exc
 

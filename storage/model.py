@@ -194,7 +194,7 @@ def format_ms(ms: int) -> str:
 
 def parse_time(text: object) -> int:
     """RFC 3339 text as UTC milliseconds; text without an offset is UTC. Years 1970 to 9999."""
-    if isinstance(text, str):
+    if isinstance(text, str) and text.isascii() and text.isprintable():
         try:
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is None:

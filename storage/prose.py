@@ -1,9 +1,9 @@
-"""What text of a message is searched, and how it stands in the index.
+"""What text of a message is searched, how it stands in the index, and how a hit is shown.
 
 Prose is indexed whole: text, thinking, plain strings. Of tool traffic the first `TOOL_BYTES` of
 a message count, of base64 nothing. A run of Chinese, Japanese or Korean becomes its overlapping
-pairs and its last character, so that any part of it of two characters is a phrase of the index.
-The index, the query and the excerpt read text alike (tests/unit/test_search.py).
+pairs and its last character, so that any part of it is a phrase or a prefix of the index. What
+is indexed, sought and marked is read alike (tests/unit/test_prose.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, islice, pairwise
 from operator import add
 
 from .model import Content, Json
@@ -23,13 +23,17 @@ EXCERPT_LENGTH = 160
 CJK = (
     "\u1100-\u11ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa"
     "\u30fc-\u30ff\u3105-\u312f\u3131-\u318e\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f"
-    "\uac00-\ud7ff\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
+    "\uac00-\ud7fb\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
 )
-"""The inside of a character class: what is written without spaces, after NFKC."""
+"""The inside of a character class: letters of scripts that set no spaces between words, after NFKC."""
 
-LETTER = rf"[^\W_{CJK}]"
-
+_LETTER = rf"[^\W_{CJK}]"
 _CJK_RUN = re.compile(f"[{CJK}]+")
+_LAST_RUN = re.compile(f"([{CJK}]+)({_LETTER}*)$")
+_PIECE = re.compile(f"[{CJK}]+|{_LETTER}+")
+_TRAILING = re.compile(r"[\W_]+$")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
 _TOOL_ROLES = ("tool", "function")
 _SPOKEN = {"text": "text", "input_text": "text", "output_text": "text", "thinking": "thinking", "refusal": "refusal"}
 _OPAQUE_TYPES = ("base64", "image", "input_audio", "redacted_thinking")
@@ -41,7 +45,6 @@ _BASE64 = re.compile(
     rf"|(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{2 * _PROBE},}}={{0,2}}"
     r"|(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{60,76}\r?\n){3,}[A-Za-z0-9+/]*={0,2}"
 )
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def prose(role: str, content: Content) -> str:
@@ -66,7 +69,7 @@ def prose(role: str, content: Content) -> str:
 
 def without_base64(text: str) -> str:
     """The text without data URLs and without long or many-lined runs of base64."""
-    # Each run worth dropping fills one of these windows; most text has a space in all of them.
+    # Each run worth dropping fills one of these windows; in most text every window holds a space.
     for start in range(0, len(text) - _PROBE + 1, _PROBE):
         if text.find(" ", start, start + _PROBE) < 0:
             return _BASE64.sub(" ", text)
@@ -74,63 +77,78 @@ def without_base64(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """The text as the index's tokeniser gets it: letters of one width, CJK runs as pairs and last character."""
+    """The text as the index's tokeniser gets it: one width, CJK runs as pairs and last character."""
     if text.isascii():
         return text
     return _CJK_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
 
 
-def excerpt(text: str, pattern: re.Pattern[str], *, start: str, end: str) -> str:
-    """About `EXCERPT_LENGTH` characters around the best match, on one line, matches between the marks.
+def phrase(text: str, *, prefix: bool) -> str:
+    """The FTS5 phrase for words that follow each other, given without quotes and as NFKC; any text makes a valid one.
 
-    ``pattern`` matches text as `folded` makes it, with one group for each thing that is sought; the best
-    place is where most of them stand together. The text's own control characters are dropped, so that a
-    control character is a mark that cannot be mistaken. Without a match it is the beginning of the text.
+    What begins or ends inside a CJK run is found; so is a word that follows one directly, by its beginning.
     """
-    shown = unicodedata.normalize("NFC", text)
-    spans = _spans(shown, pattern)
-    first = _best(spans)
-    begin, stop = _window(shown, *(spans[first][:2] if spans else (0, 0)))
-    parts: list[str] = ["…" if begin else ""]
-    at = begin
-    for left, right, _ in spans[first:] if spans else ():
-        if right > stop:
-            break
-        parts += [_BLANK.sub(" ", shown[at:left]), start, _BLANK.sub(" ", shown[left:right]), end]
-        at = right
-    parts += [_BLANK.sub(" ", shown[at:stop]), "…" if stop < len(shown) else ""]
-    return "".join(parts).strip()
+    text = _TRAILING.sub("", text)
+    end = _LAST_RUN.search(text)
+    if end and end[2]:
+        prefix = True
+    elif end:
+        # The last character stands alone only where a run ends, but begins a pair anywhere else.
+        run, text = end[1], text[: end.start()]
+        tail = " ".join(map(add, run, run[1:])) or run
+        return f'"{words(text)} {tail}"' + ("*" if len(run) == 1 else "")
+    return f'"{words(text)}"' + ("*" if prefix else "")
+
+
+def pattern(text: str, *, prefix: bool) -> str:
+    """A regular expression that finds in `folded` text what `phrase` finds in the index; empty for no words."""
+    pieces = _PIECE.findall(folded(text))
+    if not pieces:
+        return ""
+    gaps = [r"[\W_]*" if _is_cjk(left) or _is_cjk(right) else r"[\W_]+" for left, right in pairwise(pieces)]
+    sought = "".join(map(add, map(re.escape, pieces), [*gaps, ""]))
+    opening = "" if _is_cjk(pieces[0]) else f"(?<!{_LETTER})"
+    if _is_cjk(pieces[-1]):
+        return opening + sought
+    return opening + sought + (f"{_LETTER}*" if prefix or gaps[-1:] == [r"[\W_]*"] else f"(?!{_LETTER})")
 
 
 def folded(text: str) -> str:
-    """The text with case, width and accents taken off, for comparison."""
+    """The text without case, width and accents, for comparison."""
     return text.lower() if text.isascii() else text.translate(_FOLD)
 
 
-def sought(text: str, *, prefix: bool) -> str:
-    """A regular expression that finds in `folded` text what the index finds for this phrase; empty for no words."""
-    pieces = [piece if _is_cjk(piece) else re.escape(piece) for piece in _PIECE.findall(folded(text))]
-    if not pieces:
-        return ""
-    parts = [pieces[0]]
-    for before, piece in zip(pieces, pieces[1:], strict=False):
-        touching = _is_cjk(before) or _is_cjk(piece)
-        parts += [r"[\W_]*" if touching else r"[\W_]+", piece]
-    opening = "" if _is_cjk(pieces[0]) else f"(?<!{LETTER})"
-    closing = "" if prefix or _is_cjk(pieces[-1]) else f"(?!{LETTER})"
-    return opening + "".join(parts) + closing
+def excerpt(text: str, sought: re.Pattern[str] | None, *, start: str, end: str) -> str:
+    """About `EXCERPT_LENGTH` characters on one line, matches between the marks; without a match the text's beginning.
+
+    ``sought`` has one group for each thing that is sought; the excerpt shows where most of them
+    stand together. The text's own control characters are dropped, so a control character is a mark
+    that cannot be mistaken.
+    """
+    shown = unicodedata.normalize("NFC", text)
+    spans = _densest(_spans(shown, sought)) if sought else []
+    begin, stop = _window(shown, *(spans[0] if spans else (0, 0)))
+    parts, at = ["…" if begin else ""], begin
+    for left, right in spans:
+        if right > stop:
+            break
+        if left < at:  # two matches in one character, as of キ and ロ in ㌔
+            continue
+        parts += [_one_line(shown[at:left]), start, _one_line(shown[left:right]), end]
+        at = right
+    return "".join([*parts, _one_line(shown[at:stop]), "…" if stop < len(shown) else ""]).strip(" ")
 
 
-def _spoken(role: str, block: Any) -> str | None:
-    """What a person or a model says in a block; None where it is tool traffic."""
+def _spoken(role: str, block: Json) -> str | None:
+    """What is said in a block; None where it is tool traffic."""
     if role in _TOOL_ROLES or not isinstance(block, dict):
         return None
-    text = block.get(_SPOKEN.get(block.get("type"), ""))
+    text = block.get(_SPOKEN.get(str(block.get("type")), ""))
     return text if isinstance(text, str) else None
 
 
 def _strings(value: Json) -> Iterator[str]:
-    """Every text inside a JSON value but what is only data."""
+    """Every text inside a JSON value, but for what is only data."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -147,3 +165,57 @@ def _pairs(match: re.Match[str]) -> str:
     return f" {' '.join([*map(add, run, run[1:]), run[-1]])} "
 
 
+def _is_cjk(piece: str) -> bool:
+    return _CJK_RUN.match(piece) is not None
+
+
+def _spans(text: str, sought: re.Pattern[str]) -> list[tuple[int, int, int]]:
+    """Where something sought stands: from, to, and which group it was. The first few hundred are enough to choose."""
+    found = [(*match.span(), match.lastindex or 0) for match in islice(sought.finditer(folded(text)), 300)]
+    if text.isascii() or all(len(_FOLD[ord(char)]) == 1 for char in set(text)):
+        return found
+    ends = list(accumulate((len(_FOLD[ord(char)]) for char in text), initial=0))
+    return [(bisect_right(ends, left) - 1, _end(ends, right), group) for left, right, group in found]
+
+
+def _end(ends: list[int], folded_end: int) -> int:
+    """Where a match ends in the text: behind a character that it ends inside of, and behind marks upon the last one."""
+    return max(bisect_left(ends, folded_end), bisect_right(ends, folded_end) - 1)
+
+
+def _densest(spans: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """The spans from the first place on where the most different groups stand within one excerpt."""
+    best, most = 0, 0
+    for index, (left, _, _) in enumerate(spans):
+        near = {group for begin, _, group in spans[index : index + 40] if begin < left + EXCERPT_LENGTH * 2 // 3}
+        if len(near) > most:
+            best, most = index, len(near)
+    return [(left, right) for left, right, _ in spans[best:]]
+
+
+def _window(text: str, left: int, right: int) -> tuple[int, int]:
+    """From where to where an excerpt goes that shows this span: whole words, where there are spaces."""
+    begin = max(0, min(left - EXCERPT_LENGTH // 4, len(text) - EXCERPT_LENGTH))
+    stop = min(len(text), max(begin + EXCERPT_LENGTH, right))
+    if begin:
+        begin = text.find(" ", begin, min(left, begin + 20)) + 1 or begin
+    if stop < len(text):
+        stop = max(text.rfind(" ", max(right, stop - 20), stop), 0) or stop
+    return begin, stop
+
+
+def _one_line(text: str) -> str:
+    return _BLANK.sub(" ", text)
+
+
+class _Fold(dict[int, str]):
+    """What each character folds to, made when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", chr(code)).casefold())
+        kept = "".join(char for char in plain if not "\u0300" <= char <= "\u036f")
+        self[code] = unicodedata.normalize("NFC", kept)
+        return self[code]
+
+
+_FOLD = _Fold()

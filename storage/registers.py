@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -99,8 +99,10 @@ def merge(local: Register, other: Register) -> Register:
     return Register(kept, join_known(local.known, other.known))
 
 
-def write(register: Register, stamp: Stamp, value: Value, *, base: Known | None = None) -> Register:
-    """The register after a write by someone who knew ``base`` (None: all that the register knows).
+def write(
+    register: Register, stamp: Stamp, value: Value, *, base: Known | None = None, own: Collection[Stamp] = ()
+) -> Register:
+    """The register after a write by someone who knew ``base`` (None: all that the register knows), and ``own`` besides.
 
     A write by hand replaces every open value that it knew; any other replaces only what was not written by hand.
     """
@@ -108,7 +110,7 @@ def write(register: Register, stamp: Stamp, value: Value, *, base: Known | None 
     kept = {
         old: held
         for old, held in register.open.items()
-        if not covers(knew, old) or (stamp.rank != BY_HAND and old.rank == BY_HAND)
+        if not (covers(knew, old) or old in own) or (stamp.rank != BY_HAND and old.rank == BY_HAND)
     }
     return Register({**kept, stamp: value}, join_known(register.known, {stamp.writer: stamp.clock}))
 

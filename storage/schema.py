@@ -106,6 +106,7 @@ CREATE TABLE objects (
 CREATE VIRTUAL TABLE search USING fts5 (
     text, content = '', contentless_delete = 1, detail = full, tokenize = "unicode61 remove_diacritics 2"
 );
+INSERT INTO search (search, rank) VALUES ('hashsize', 16777216);  -- a slice of the index is flushed once, at its end
 INSERT INTO clock VALUES (1, 0, 0, 0);
 """
 

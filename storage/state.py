@@ -113,7 +113,7 @@ def load(database: Database, session: int, row: MessageRow | None, path: str) ->
 def family(database: Database, session: int, message: int, name: str) -> dict[str, Register]:
     """Every register below ``name/``, by path."""
     rows = database.execute(
-        "SELECT path, state FROM registers WHERE session = ? AND message = ? AND path > ? AND path < ?",
+        "SELECT path, state FROM registers WHERE session = ? AND message = ? AND path >= ? AND path < ?",
         (session, message, f"{name}/", f"{name}0"),
     )
     return {path: from_wire(database, _decode_state(state)) for path, state in rows.fetchall()}

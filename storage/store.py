@@ -7,7 +7,7 @@ Any number of processes may have it open. A write that returned is there after `
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .database import Database
 from .deletion import Vector, encode, in_force, join, message_deletion, vector
@@ -63,6 +63,17 @@ from .state import (
 )
 
 _ID_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
+
+class Placed(NamedTuple):
+    """A checked message with its id, the column of its content, its time, and where it is born."""
+
+    new: NewMessage
+    id: str
+    content: str | bytes
+    time_ms: int
+    after: str | None
+    inserted: bool
 
 
 class SQLiteSessionStore(Database):
@@ -304,6 +315,8 @@ class SQLiteSessionStore(Database):
 
     def add_messages(self, session_id: str, batch: Sequence[NewMessage]) -> list[Message]:
         """Add messages in order, all or none."""
+        if not batch:
+            return []
         now_ms = self.now_ms()
         checked = [(new, check_new(new), now_ms if new.timestamp is None else parse_time(new.timestamp)) for new in batch]
         with self.transaction():
@@ -313,43 +326,53 @@ class SQLiteSessionStore(Database):
             no, hidden, status, automatic, title = row
             if hidden or status == "archived":
                 self._wake(session_row(self, no))
-                title = ""
+                title = ""  # the automatic one is made anew: a hidden message may have given it
             rows = self._append(no, checked)
             newest = max(time_ms for _, _, time_ms in checked)
             self.execute(
                 "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ? WHERE no = ?",
                 (newest, len(rows), no),
             )
-            if automatic and not title and any(new.role == "user" for new in batch):
+            if automatic and (not title or any(row.inserted for row in rows)) and any(new.role == "user" for new in batch):
                 retitle(self, no)
         return [message(each) for each in rows]
 
     def _append(self, no: int, checked: Sequence[tuple[NewMessage, str | bytes, int]]) -> list[MessageRow]:
-        seq, clock = self.advance(len(checked))
+        last = self.one("SELECT id FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (no,))
+        tail = last[0] if last else None
+        placed = []
+        for new, content, time_ms in checked:
+            inserted = new.after is not None and new.after != tail
+            after = new.after if inserted else tail
+            message_id = new.id or self.new_message_id()
+            placed.append(Placed(new, message_id, content, time_ms, after, inserted=inserted))
+            if not inserted:
+                tail = message_id
+        return self.insert_messages(no, placed)
+
+    def insert_messages(self, no: int, placed: Sequence[Placed]) -> list[MessageRow]:
+        """Insert messages that are born here by hand, where each says. Needs a transaction; counts nothing."""
+        seq, clock = self.advance(len(placed))
         last = self.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (no,))
         tail, place = last or (None, 0)
         author = self.author(self.device, BY_HAND)
         rows, moved = [], False
-        for offset, (new, content, time_ms) in enumerate(checked):
-            inserted = new.after is not None and new.after != tail
-            moved |= inserted
-            after = tail if new.after is None else new.after
-            if inserted and not self.one("SELECT 1 FROM messages WHERE session = ? AND id = ?", (no, after)):
-                raise InvalidInput(f"there is no message {after} to stand behind")
+        for offset, (new, message_id, content, time_ms, after, inserted) in enumerate(placed):
+            if inserted or after != tail:
+                moved = True
+                if after is not None and not self.one("SELECT 1 FROM messages WHERE session = ? AND id = ?", (no, after)):
+                    raise InvalidInput(f"there is no message {after} to stand behind")
             if new.id is not None and find_message(self, no, new.id):
                 raise InvalidInput(f"message id already exists in this session: {new.id}")
             place += 1
-            at = clock + offset
             row = (
                 no, place, seq + offset, seq + offset, seq + offset, 0, 0,
-                new.id or self._message_id(at), at, author, after, int(inserted), new.role, new.sender, content, time_ms,
+                message_id, clock + offset, author, after, int(inserted), new.role, new.sender, content, time_ms,
                 _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
                 json_column(new.metadata), json_column(new.origin), None,
             )  # fmt: skip
-            cursor = self.execute(INSERT_MESSAGE, row)
-            rows.append(MessageRow(cursor.lastrowid, *row))
-            if not inserted:
-                tail = rows[-1].id
+            rows.append(MessageRow(self.execute(INSERT_MESSAGE, row).lastrowid, *row))
+            tail = message_id
         if moved:
             renumber(self, no)
         return rows
@@ -405,13 +428,13 @@ class SQLiteSessionStore(Database):
             raise MessageNotFound(session=session.id, message=message_id)
         return row
 
-    def _message_id(self, clock: int) -> str:
-        """An id that sorts by birth and compresses well: ``m-``, the clock, five random characters."""
-        digits = ""
-        while clock:
-            clock, digit = divmod(clock, 32)
+    def new_message_id(self) -> str:
+        """A message id that nothing else has: ``m-``, the time, eight random characters. It sorts by birth."""
+        number, digits = self.now_ms(), ""
+        while number:
+            number, digit = divmod(number, 32)
             digits = _ID_DIGITS[digit] + digits
-        return f"m-{digits}{self.random(5)}"
+        return f"m-{digits}{self.random(8)}"
 
 
 def check_new(new: NewMessage) -> str | bytes:
@@ -425,7 +448,7 @@ def check_new(new: NewMessage) -> str | bytes:
             check_text(value, name)
     if new.usage is not None:
         check_object(new.usage, "usage")
-    if new.metadata:
+    if new.metadata is not None:
         check_object(new.metadata, "metadata")
     if new.origin is not None:
         check_object(new.origin, "origin")

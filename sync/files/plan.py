@@ -12,6 +12,7 @@ Which values an edit replaces is not decided here: the store knows what the base
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -258,10 +259,9 @@ class _Draft:
         for index, (line, id_) in enumerate(zip(lines, ids, strict=True)):
             held = None if id_ is None else self.held.get(id_)
             if held is None:
-                id_ = self._add(index, line, id_ or new_id(), insertion=index < last_known)
+                self.ids.append(self._add(index, line, id_ or new_id(), insertion=index < last_known))
             else:
-                id_ = self._compare_line(index, line, held)
-            self.ids.append(id_)
+                self.ids.append(self._compare_line(index, line, held))
             self.rewrite = self.rewrite or line.id is None
         self._compare_order()
 
@@ -321,7 +321,7 @@ class _Draft:
     def _compare_order(self) -> None:
         order = {_id(held.line): place for place, held in enumerate(self.current.messages)}
         places = [order[id_] for id_ in self.ids if id_ in order]
-        for above, below in zip(places, places[1:], strict=False):
+        for above, below in pairwise(places):
             if below < above:
                 self._report("order-restored", number=None, id_=_id(self.current.messages[below].line))
                 return
@@ -417,7 +417,7 @@ def _leaves(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Leaf]:
 
 
 def _stated(leaf: Leaf) -> bool:
-    return leaf.value != REMOVED and leaf.value != {}
+    return leaf.value not in (REMOVED, {})
 
 
 def _holds(document: Mapping[str, Any], leaf: Leaf) -> bool:

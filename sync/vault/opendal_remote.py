@@ -59,19 +59,20 @@ class OpendalRemote:
     async def put(self, name: str, data: bytes) -> None:
         """Store an object."""
         self.requests["put"] += 1
-        with self._translated(name):
-            await self._operator.write(check_name(name), data)
+        check_name(name)
+        with self._translated():
+            await self._operator.write(name, data)
 
     async def get(self, name: str, *, limit_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The object; raise `ObjectMissing`, or `ObjectDamaged` if it is larger than ``limit_bytes``."""
         self.requests["get"] += 1
-        with self._translated(name):
-            return await _read(self._operator, check_name(name), limit_bytes=limit_bytes)
+        with self._translated(wanted=check_name(name)):
+            return await _read(self._operator, name, limit_bytes=limit_bytes)
 
     async def list(self, prefix: str) -> list[str]:
         """The names in one directory, sorted; [] if it is absent."""
         self.requests["list"] += 1
-        with self._translated(prefix):
+        with self._translated():
             # One trip to a thread for all entries, not one for each.
             names = await asyncio.to_thread(_listing, self._operator.to_operator(), prefix)
             if isinstance(names, Exception):
@@ -81,8 +82,9 @@ class OpendalRemote:
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
         self.requests["delete"] += 1
-        with self._translated(name):
-            await self._operator.delete(check_name(name))
+        check_name(name)
+        with self._translated():
+            await self._operator.delete(name)
 
     async def news(self, *, timeout_s: float) -> bool:
         """Nobody tells us; wait."""
@@ -93,12 +95,12 @@ class OpendalRemote:
         """OpenDAL closes by itself."""
 
     @contextlib.contextmanager
-    def _translated(self, name: str) -> Generator[None]:
+    def _translated(self, *, wanted: str | None = None) -> Generator[None]:
         """Raise our error for whatever OpenDAL or the system raises inside."""
         try:
             yield
         except (*_FOREIGN, OSError) as exc:
-            raise translated(exc, remote=self.address, name=name) from exc
+            raise translated(exc, remote=self.address, wanted=wanted) from exc
 
 
 class FolderRemote(OpendalRemote):
@@ -122,20 +124,21 @@ class FolderRemote(OpendalRemote):
         """Store an object, durably: file and directory are synced."""
         self.requests["put"] += 1
         path = self._folder / check_name(name)
-        with self._translated(name):
+        with self._translated():
             await _in_thread(self._make_room, path.parent)
             if self._writer is None:
                 self._writer = _folder_operator(self._folder, atomic_write_dir=str(self._folder / ATOMIC_WRITE_DIR))
             try:
                 await self._writer.write(name, data)
             finally:
-                await _in_thread(_discard_leftovers, self._folder / ATOMIC_WRITE_DIR, path.name)
+                if path.parent != self._folder:  # what lies in the root is anybody's, the rest has one writer
+                    await _in_thread(_discard_leftovers, self._folder / ATOMIC_WRITE_DIR, path.name)
             await _in_thread(_settle, path)
 
     async def get(self, name: str, *, limit_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The object; raise `ObjectMissing`, or `ObjectDamaged` if it is larger than ``limit_bytes``."""
         self.requests["get"] += 1
-        with self._translated(check_name(name)):
+        with self._translated(wanted=check_name(name)):
             if not await _in_thread(self._is_there):
                 raise ObjectMissing(name=name)
             return await _read(self._reading(), name, limit_bytes=limit_bytes)
@@ -143,13 +146,14 @@ class FolderRemote(OpendalRemote):
     async def list(self, prefix: str) -> list[str]:
         """The names in one directory, sorted, without hidden files; [] if it is absent."""
         self.requests["list"] += 1
-        with self._translated(prefix):
+        with self._translated():
             return await _in_thread(self._names, prefix)
 
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
         self.requests["delete"] += 1
-        with self._translated(check_name(name)):
+        check_name(name)
+        with self._translated():
             if await _in_thread(self._is_there):
                 await self._reading().delete(name)
 
@@ -205,13 +209,13 @@ def service_remote(url: str, *, service: str | None, options: dict[str, str]) ->
     return OpendalRemote(layered.layer(RetryLayer(max_times=2, min_delay=0.2, jitter=True)), address=url)
 
 
-def translated(exc: Exception, *, remote: str, name: str) -> StenoError:
-    """Our error for one of OpenDAL's or of the system's."""
+def translated(exc: Exception, *, remote: str, wanted: str | None = None) -> StenoError:
+    """Our error for one of OpenDAL's or of the system's; ``wanted`` is the object that was to be read, if any."""
     text = str(exc)
     # A file that is being read raises OSError for everything and names the kind in its text.
     kind = text.partition(" ")[0] if type(exc) is OSError and exc.errno is None else type(exc).__name__
-    if kind in {"NotFound", "FileNotFoundError"}:
-        return ObjectMissing(name=name)
+    if wanted is not None and kind in {"NotFound", "FileNotFoundError"}:
+        return ObjectMissing(name=wanted)
     code = exc.errno if isinstance(exc, OSError) and exc.errno else _number(r"\(os error (\d+)\)", text)
     status = _number(r"\bstatus: (\d{3})\b", text)
     if kind in {"PermissionDenied", "ConfigInvalid"} or code in _REFUSING or status in _REFUSING_STATUS:

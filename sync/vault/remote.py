@@ -84,7 +84,7 @@ def open_remote(url: str, *, create: bool = False, environ: Mapping[str, str] = 
     folder = folder_of(url)
     if folder is not None:
         return opendal_remote.FolderRemote(folder, create=create)
-    parts = urlsplit(url)
+    parts = _split(url)
     service, _, transport = parts.scheme.partition("+")
     _check_service(url, service, transport)
     _check_no_secret(parts)
@@ -101,12 +101,19 @@ def folder_of(url: str) -> Path | None:
         raise InvalidInput("the address of a remote cannot be empty", hint=_hint())
     if "://" not in url:
         return Path(url).expanduser().absolute()
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme != "file":
         return None
     if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
         raise InvalidInput(f"not a path on this machine: {url}", hint="write it as file:///path")
     return Path(unquote(parts.path))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as exc:
+        raise InvalidInput(f"not an address: {url} ({exc})", hint=_hint()) from exc
 
 
 def _check_service(url: str, service: str, transport: str) -> None:

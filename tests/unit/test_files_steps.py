@@ -12,7 +12,9 @@ _PROGRAM = "from steno.storage.steps import step\nfor n in (1, 2, 3): step('here
 
 def _run(kill_at: str) -> tuple[int, str]:
     environment = {**os.environ, "STENO_KILL_AT": kill_at}
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout
 
 

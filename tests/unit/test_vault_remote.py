@@ -33,7 +33,7 @@ def files_in(root: Path) -> list[str]:
 
 
 def entries_of(root: Path) -> list[str]:
-    return sorted(os.listdir(root))
+    return sorted(path.name for path in root.iterdir())
 
 
 def test_a_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -50,7 +50,7 @@ def test_a_file_url_is_a_path():
     assert open_remote("file:///some/my%20vault").folder == Path("/some/my vault")
 
 
-@pytest.mark.parametrize("url", ["", "  ", "a\0b", "file://host/path", "file://path"])
+@pytest.mark.parametrize("url", ["", "  ", "a\0b", "file://host/path", "file://path", "s3://[half"])
 def test_what_is_no_address_is_refused(url: str):
     with pytest.raises(InvalidInput):
         open_remote(url)
@@ -228,7 +228,11 @@ def test_one_remote_serves_several_event_loops(tmp_path: Path):
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
 def test_a_foreign_error_becomes_ours(exc: Exception, ours: type[Exception]):
-    assert type(translated(exc, remote="somewhere", name="log/a")) is ours
+    assert type(translated(exc, remote="somewhere", wanted="log/a")) is ours
+
+
+def test_a_write_that_finds_no_place_is_no_missing_object():
+    assert type(translated(foreign.NotFound("NotFound at write => x"), remote="somewhere")) is RemoteUnreachable
 
 
 def test_the_reason_is_one_line_without_a_backtrace():

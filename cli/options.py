@@ -1,0 +1,108 @@
+"""The options that several verbs share, so that one name means one thing everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from ..storage.errors import InvalidInput
+from ..storage.listing import Filter
+from ..storage.model import STATUSES, Json
+
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
+_FORMATS = ("text", "json")
+
+
+def format_option(verb: _Verb) -> _Verb:
+    """Add ``--format text|json`` and ``--json``; the verb gets ``as_json``."""
+    choice = click.Choice(_FORMATS, case_sensitive=False)
+    verb = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")(verb)
+    return click.option(
+        "--format", type=choice, default="text", show_default=True, help="How to print.", expose_value=False,
+        callback=_choose_format,
+    )(verb)  # fmt: skip
+
+
+def filter_options(verb: _Verb) -> _Verb:
+    """Add the options that choose sessions; `filter_of` makes a `Filter` of them."""
+    for option in reversed((
+        click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; repeated, with all of them."),
+        click.option("--project", metavar="NAME", help="Of this project (metadata.project)."),
+        click.option("--provider", metavar="NAME", help="Of this provider."),
+        click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="With this status."),
+        click.option("--since", metavar="DATE", callback=_date, help="Last written to on this day or later (YYYY-MM-DD)."),
+        click.option("--until", metavar="DATE", callback=_date, help="Last written to on this day or before."),
+    )):  # fmt: skip
+        verb = option(verb)
+    return verb
+
+
+def filter_of(
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    tags: tuple[str, ...] = (),
+    project: str | None = None,
+    provider: str | None = None,
+    status: str | None = None,
+    title: str | None = None,
+) -> Filter:
+    """The filter that the options say; dates are days of this machine, both included."""
+    if since and until and since > until:
+        raise click.UsageError("--since is later than --until")
+    return Filter(
+        title=title,
+        tags=tags,
+        project=project,
+        provider=provider,
+        status=status,
+        since_ms=_midnight_ms(since) if since else None,
+        before_ms=_midnight_ms(until + timedelta(days=1)) if until else None,
+    )
+
+
+def positive(_: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """A count of at least one."""
+    if value is not None and value < 1:
+        raise click.UsageError(f"{parameter.name} must be a positive integer")
+    return value
+
+
+def json_object(_: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Json] | None:
+    """The JSON object that an option's text is; raises `InvalidInput`."""
+    if value is None:
+        return None
+    found = json_value(value, str(parameter.name))
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{parameter.name} must be a JSON object", hint="""write it as '{"project": "backend"}'""")
+    return found
+
+
+def json_value(text: str, what: str) -> Json:
+    """The value of a JSON text; raises `InvalidInput`."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as exc:
+        raise InvalidInput(f"invalid {what} JSON: {exc}") from exc
+
+
+def _choose_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
+    if value == "json":
+        ctx.params["as_json"] = True
+
+
+def _date(_: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007  a day of this machine's calendar
+    except ValueError as exc:
+        raise click.UsageError(f"invalid {parameter.name} format: {value} (use YYYY-MM-DD)") from exc
+
+
+def _midnight_ms(day: datetime) -> int:
+    return int(day.timestamp() * 1000)

@@ -1,0 +1,33 @@
+"""How a verb opens the store of this home: to look, or to write.
+
+Looking opens the database read-only, so that it needs no room on the disk and never waits for a
+writer (tests/unit/test_cli_stores.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..storage.home import Home
+from ..storage.store import SQLiteSessionStore
+
+
+@contextmanager
+def reading() -> Iterator[SQLiteSessionStore]:
+    """The store to look at, as it is at one moment; raises `NoHome`."""
+    home = Home.from_environment()
+    home.require()
+    with SQLiteSessionStore(home.database, read_only=True) as store:
+        # One snapshot: a session and its messages are read by several statements.
+        store.execute("BEGIN")
+        yield store
+
+
+@contextmanager
+def writing() -> Iterator[SQLiteSessionStore]:
+    """The store to write to; raises `NoHome`."""
+    home = Home.from_environment()
+    home.require()
+    with SQLiteSessionStore(home.database, durability=home.settings().storage.durability) as store:
+        yield store

@@ -1,0 +1,132 @@
+"""Text on a terminal: what is stored may be anything, what is sent must not steer the terminal.
+
+Control characters and the marks that turn the writing direction are shown by their number; JSON
+says the same characters by its own escapes and so stays exact (tests/unit/test_cli_terminal.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from datetime import datetime
+
+import click
+import msgspec
+
+from ..storage.errors import InvalidInput
+from ..storage.model import Json, parse_time
+
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_LINE_ENDS = re.compile("[\t\n]")
+_MARGIN = 1
+
+
+def safe(text: str) -> str:
+    """The text with steering characters as ``\\x1b``; lines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _STEERING.sub(_number, text.replace("\r\n", "\n"))
+
+
+def safe_line(text: str) -> str:
+    """The text on one line, with steering characters as ``\\x1b``."""
+    return _LINE_ENDS.sub(" ", safe(text))
+
+
+def local_time(text: str, form: str = "%Y-%m-%d %H:%M") -> str:
+    """A stored time as this machine's clock would show it; what cannot be shown so stays as it is."""
+    try:
+        return datetime.fromtimestamp(parse_time(text) / 1000).astimezone().strftime(form)
+    except (InvalidInput, ValueError, OverflowError, OSError):
+        return safe_line(text)
+
+
+def columns() -> int | None:
+    """How many columns the terminal has; None where nobody looks at one."""
+    if not sys.stdout.isatty():
+        return None
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return 80
+
+
+def width(text: str) -> int:
+    """How many columns a text takes: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # noqa: PLC0415  most lists need none of it
+
+    taken = 0
+    for char in text:
+        if unicodedata.category(char) not in ("Mn", "Me", "Cf"):
+            taken += 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+    return taken
+
+
+def fit(text: str, room: int) -> str:
+    """The text, cut to so many columns with ``…`` at the end where it is longer."""
+    if width(text) <= room:
+        return text
+    kept, taken = "", 0
+    for char in text:
+        taken += width(char)
+        if taken > room - 1:
+            break
+        kept += char
+    return f"{kept.rstrip()}…"
+
+
+def pad(text: str, room: int) -> str:
+    """The text with blanks up to so many columns."""
+    return text + " " * (room - width(text))
+
+
+def table(heads: tuple[str, ...], rows: list[tuple[str, ...]], *, flexible: int) -> list[str]:
+    """Lines of columns. On a terminal the ``flexible`` column is cut so that a line fits."""
+    widths = [max(map(width, column)) for column in zip(heads, *rows, strict=True)]
+    room = columns()
+    if room is not None:
+        others = sum(widths) - widths[flexible] + 2 * (len(widths) - 1) + _MARGIN
+        widths[flexible] = min(widths[flexible], max(room - others, 12))
+        rows = [(*row[:flexible], fit(row[flexible], widths[flexible]), *row[flexible + 1 :]) for row in rows]
+    return ["  ".join(map(pad, row, widths)).rstrip() for row in [heads, *rows]]
+
+
+def json_bytes(value: Json) -> bytes:
+    """A value as JSON for people and programs, with characters that steer a terminal escaped."""
+    return escaped(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def escaped(data: bytes) -> bytes:
+    """JSON text whose strings hold no steering character as it stands; the values are the same."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _STEERING.sub(_json_number, data.decode()).encode() if _STEERING_BYTES.search(data) else data
+
+
+def print_json(value: Json) -> None:
+    """Print a value as JSON."""
+    click.echo(json_bytes(value))
+
+
+def note(text: str) -> None:
+    """Say something that is no data."""
+    click.echo(safe_line(text), err=True)
+
+
+_STEERING_BYTES = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+
+
+def _number(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _json_number(match: re.Match[str]) -> str:
+    # msgspec has escaped what JSON forbids; of the rest only line ends between values are below U+0020.
+    return match[0] if match[0] < " " else f"\\u{ord(match[0]):04x}"

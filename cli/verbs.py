@@ -1,0 +1,77 @@
+"""Every verb of ``steno``: where it lives and what it does, without importing it.
+
+A verb's module is imported when the verb is used, so that looking at sessions never pays for the
+daemon or the network (tests/unit/test_cli_verbs.py holds each line here against the verb itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+Section = Mapping[str, tuple[str, str]]
+
+SESSIONS: Section = {
+    "create": ("writing:create", "Make a session."),
+    "add": ("writing:add", "Add a message to a session."),
+    "list": ("listing:list_sessions", "List sessions, the last written to first."),
+    "show": ("showing:show", "Show a session and its messages."),
+    "search": ("searching:search_sessions", "Find messages and sessions by their words."),
+    "import": ("importing:import_sessions", "Import sessions of other tools, or exported ones."),
+    "export": ("exporting:export", "Write sessions to files."),
+    "rename": ("writing:rename", "Give a session another title."),
+    "tag": ("writing:tag", "Add tags to a session, remove them, or print them."),
+    "meta": ("writing:meta", "Set, remove or print a session's metadata."),
+    "delete": ("writing:delete", "Delete sessions; they can be restored."),
+    "restore": ("writing:restore", "Bring back deleted sessions with their messages."),
+    "conflicts": ("conflicts:list_conflicts", "List what was edited differently on two devices."),
+}
+DEVICES: Section = {
+    "up": ("service:up", "Set everything up and run: the one command to start with."),
+    "init": ("service:init", "Make a home on this machine, and a vault on a remote."),
+    "join": ("service:join", "Join a vault that another device made."),
+    "sync": ("service:sync", "Bring this device and the remote to the same state now."),
+    "status": ("service:status", "Say what is pending, where things lie, and what is wrong."),
+    "daemon": ("service:daemon", "Run, start and stop the daemon."),
+    "demo": ("service:demo", "Watch two devices mirror sessions, in a temporary directory."),
+}
+SECTIONS: Mapping[str, Section] = {"Sessions": SESSIONS, "This device and others": DEVICES}
+VERBS: Section = {**SESSIONS, **DEVICES}
+ALIASES = {"ls": "list", "l": "list", "view": "show", "get": "show", "rm": "delete", "remove": "delete"}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, without aliases."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb of this name or alias; None for an unknown one."""
+        found = VERBS.get(ALIASES.get(cmd_name, cmd_name))
+        if found is None:
+            return None
+        module, _, name = found[0].partition(":")
+        return getattr(import_module(f".{module}", __package__), name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that the arguments begin with; an unknown one is answered with the nearest that exist."""
+        name = args[0]
+        if name.startswith("-") or name in VERBS or name in ALIASES:
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches  # noqa: PLC0415  only after a slip
+
+        near = get_close_matches(name, VERBS, n=2)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise click.UsageError(f"there is no verb {name}{meant}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs in their sections."""
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, line) for name, (_, line) in section.items()])

@@ -1,0 +1,233 @@
+"""A saved file becomes writes in the store: carries out what `plan` decides, in one transaction.
+
+What the file changed replaces only the values that its base knew; what had arrived meanwhile
+stands beside it as a conflict (tests/unit/test_files_mirror.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import zstandard
+
+from ...storage.deletion import message_deletion
+from ...storage.document import pointer
+from ...storage.edit import Edit, Written
+from ...storage.history import Past
+from ...storage.model import Json, NewMessage, parse_time
+from ...storage.registers import REMOVED, Known, text_of
+from ...storage.rows import MessageRow, SessionRow, decode_json, header, json_column, message
+from ...storage.stamps import BY_HAND
+from ...storage.state import find_message, load, recount, refresh_session, retitle, session_row
+from ...storage.store import Placed, SQLiteSessionStore, check_new
+from .alignment import Accepted, accepted
+from .lines import ParsedFile, Rev, header_of, line_of, parse_rev
+from .plan import (
+    AddMessage,
+    Base,
+    Current,
+    DeleteMessage,
+    EditMessage,
+    Held,
+    Leaf,
+    Plan,
+    Restore,
+    SetHeader,
+    SetTags,
+    plan,
+)
+
+_REFERENCE_REV = Rev("base", 0)
+
+
+class Absorbed(msgspec.Struct, frozen=True):
+    """What a file became: its session, whether that is new, and the plan that was carried out."""
+
+    session: SessionRow
+    created: bool
+    plan: Plan
+
+
+def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | None) -> Absorbed:
+    """Bring the session up to a saved file of it; None makes a new session. Needs a transaction."""
+    row = None if session_id is None else store.find(session_id)
+    created = row is None
+    if row is None:
+        row = _born(store, mine, session_id)
+    elif row.hidden:
+        store.restore(row.id)
+        row = session_row(store, row.no)
+    rev = parse_rev(mine.header.rev if mine.header else None)
+    past = _past(store, row, rev) if not created else None
+    last = _last_save(store, row, rev) if past is not None else None
+    decided = plan(
+        mine,
+        current=_current(store, row, past, created=created),
+        base=_base(past) if past is not None else None,
+        previous=last.accepted if last else None,
+        new_id=store.new_message_id,
+    )
+    if decided.actions:
+        written = _carry_out(store, row, decided, past, last.written if last else {})
+        if rev is not None and past is not None:
+            _keep_save(store, row, rev, _Save(accepted(mine, decided.ids), written))
+    return Absorbed(session_row(store, row.no), created, decided)
+
+
+def _born(store: SQLiteSessionStore, mine: ParsedFile, session_id: str | None) -> SessionRow:
+    stated = mine.header
+    created_ms = parse_time(stated.created_at) if stated and stated.created_at else None
+    if created_ms is None:
+        times = [parse_time(line.timestamp) for line in mine.lines if line.timestamp]
+        created_ms = min(times, default=None)
+    return store.insert_session(
+        session_id or store.random(12),
+        created_ms=created_ms,
+        forked_from=json_column(stated.forked_from) if stated else None,
+        source=json_column(stated.source) if stated else None,
+        rank=BY_HAND,
+    )
+
+
+def _past(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> Past | None:
+    if rev is None or rev.store != store.store_name or rev.seq > store.last_seq:
+        return None
+    return Past(store, row, rev.seq)
+
+
+def _base(past: Past) -> Base:
+    then = past.header()
+    lines = [line_of(shown) for _, shown in past.messages()]
+    return Base(header_of(then, rev=_REFERENCE_REV), lines, automatic_title=then.automatic_title)
+
+
+def _current(store: SQLiteSessionStore, row: SessionRow, past: Past | None, *, created: bool) -> Current:
+    shown = header_of(header(row), rev=_REFERENCE_REV)
+    if created:
+        shown = msgspec.structs.replace(shown, id=None)
+    held = [
+        Held(
+            line_of(message(each)),
+            hidden=bool(each.hidden),
+            content_changed_since_base=past is not None and _content_changed(store, row, each, past),
+        )
+        for each in store.message_rows(row.no, hidden=True)
+    ]
+    return Current(shown, held, automatic_title=bool(row.automatic))
+
+
+def _content_changed(store: SQLiteSessionStore, row: SessionRow, each: MessageRow, past: Past) -> bool:
+    return bool(each.edited) and past.register(each, "content") != load(store, row.no, each, "content")
+
+
+def _carry_out(
+    store: SQLiteSessionStore, row: SessionRow, decided: Plan, past: Past | None, earlier: Written
+) -> Written:
+    def base(each: MessageRow | None, path: str) -> Known:
+        return past.known(each, path) if past is not None else {}
+
+    edit = Edit(store, row, base=base, earlier=earlier)
+    _set_header(edit, row, [action for action in decided.actions if isinstance(action, SetHeader)])
+    for action in decided.actions:
+        if isinstance(action, SetTags):
+            kept = [tag for tag in decode_json(row.tags) if tag not in action.removed]
+            edit.set_tags(list(action.order) if action.order else [*kept, *action.added])
+        elif isinstance(action, EditMessage):
+            _edit(edit, _found(store, row, action.id), action)
+        elif isinstance(action, DeleteMessage):
+            each = _found(store, row, action.id)
+            known = base(each, "content") or load(store, row.no, each, "content").known
+            edit.set("deleted", message_deletion(known, at_ms=store.now_ms()), message=each)
+        elif isinstance(action, Restore):
+            edit.set("deleted", b"null", message=_found(store, row, action.id))
+    edit.finish()
+    _add(store, row, [action for action in decided.actions if isinstance(action, AddMessage)])
+    return edit.stamps
+
+
+def _set_header(edit: Edit, row: SessionRow, actions: Sequence[SetHeader]) -> None:
+    for name in ("metadata", "state"):
+        found = [action for action in actions if action.path[0] == name]
+        edit.set_leaves(name, [(pointer(action.path[1:]), _text(action.value)) for action in found])
+    for action in actions:
+        name = action.path[0]
+        if name in ("metadata", "state"):
+            continue
+        value = action.value if action.value != REMOVED else None
+        if name == "title" and isinstance(value, str):
+            value = " ".join(value.split()) or None
+        if name == "status" and value is None:
+            value = "active"
+        edit.set(name, text_of(value))
+
+
+def _edit(edit: Edit, each: MessageRow, action: EditMessage) -> None:
+    for field, value in action.fields.items():
+        if field != "metadata":
+            edit.set(field, text_of(value), message=each)
+    leaves: list[Leaf] = list(action.metadata)
+    edit.set_leaves("metadata", [(pointer(leaf.path), _text(leaf.value)) for leaf in leaves], message=each)
+
+
+def _add(store: SQLiteSessionStore, row: SessionRow, actions: Sequence[AddMessage]) -> None:
+    if not actions:
+        return
+    placed = [_placed(store, action) for action in actions]
+    store.insert_messages(row.no, placed)
+    now = session_row(store, row.no)
+    if now.vectors:
+        refresh_session(store, row.no, {"deleted"})
+    recount(store, row.no)
+    if now.automatic:
+        retitle(store, row.no)
+
+
+def _placed(store: SQLiteSessionStore, action: AddMessage) -> Placed:
+    line = action.message
+    new = NewMessage(
+        id=action.id,
+        role=line.role,
+        content=line.content,
+        timestamp=line.timestamp,
+        sender=line.sender,
+        parent=line.parent,
+        model=line.model,
+        usage=line.usage,
+        metadata=line.metadata,
+        origin=line.origin,
+    )
+    time_ms = store.now_ms() if line.timestamp is None else parse_time(line.timestamp)
+    return Placed(new, action.id, check_new(new), time_ms, action.after_id, inserted=action.insertion)
+
+
+def _found(store: SQLiteSessionStore, row: SessionRow, message_id: str) -> MessageRow:
+    each = find_message(store, row.no, message_id)
+    assert each is not None, "the plan names messages of the session only"
+    return each
+
+
+def _text(value: Json) -> bytes:
+    return REMOVED if value == REMOVED else text_of(value)
+
+
+# The last accepted save of a rev
+
+
+class _Save(msgspec.Struct, frozen=True):
+    """``written`` are the stamps that all saves of this rev gave: the person knows of them, the base does not."""
+
+    accepted: Accepted
+    written: Written
+
+
+def _last_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> _Save | None:
+    found = store.one("SELECT rev, lines FROM saves WHERE session = ?", (row.no,))
+    if found is None or found[0] != str(rev):
+        return None
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(found[1]), type=_Save)
+
+
+def _keep_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev, save: _Save) -> None:
+    lines = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(save))
+    store.execute("INSERT OR REPLACE INTO saves VALUES (?, ?, ?)", (row.no, str(rev), lines))

@@ -1,0 +1,456 @@
+"""The directory of JSONL files, kept equal to the store: what is written there, and what is read back.
+
+A file is written as a whole, by exchange, when its session changed; a file that is not what was
+last written is somebody's edit and is absorbed before anything is written over it. Our own
+writes are known by what was recorded of them and cause nothing. A vanished file deletes its
+session only while the directory demonstrably is ours and few vanish at once
+(tests/unit/test_files_mirror.py, tests/e2e/test_files.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath
+
+import msgspec
+
+from ...storage.errors import LocalStorageError, StenoError
+from ...storage.home import write_private
+from ...storage.model import SessionHeader
+from ...storage.rows import header, message
+from ...storage.state import session_row
+from ...storage.steps import step
+from ...storage.store import SQLiteSessionStore
+from .absorb import Absorbed, absorb
+from .exchange import Displaced, leftovers, make_folder, remove, remove_torn, replace
+from .lines import ParsedFile, Refused, Rev, header_of, line_of, parse, parse_rev, render
+from .names import SUFFIX, file_name, is_session_path
+from .reading import FileChanged, Fingerprint, Found, look_at, read_settled
+
+MARKER = ".steno"
+CURSOR = "files"
+CHUNK = 5000
+BUSY_SHARE = 20
+_FEW, _FEW_PERCENT = 10, 20
+
+_log = logging.getLogger("steno.files")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What was last written to, or read from, a session's file; ``seq`` is that of its rev, 0 for a foreign one."""
+
+    session: int
+    path: str
+    seq: int
+    fingerprint: Fingerprint
+
+
+class RefusedFile(msgspec.Struct, frozen=True):
+    """A file that cannot be understood and is left alone until it is mended."""
+
+    path: str
+    line: int
+    reason: str
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    steno: int
+    device: str
+
+
+class MirrorStopped(LocalStorageError):
+    """The directory is not what it should be; nothing is written there and nothing is deleted."""
+
+
+class Mirror:
+    """The mirror of one store. One process at a time runs it; calls are not concurrent."""
+
+    def __init__(
+        self, store: SQLiteSessionStore, root: Path, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._root = root
+        self._monotonic = monotonic
+        self._not_before: dict[int, float] = {}
+        self._may_delete = False
+
+    # From the directory to the store
+
+    def start(self) -> None:
+        """Take up the directory: finish what a crash left, absorb what was edited meanwhile. Raises `MirrorStopped`."""
+        self._may_delete = self._claim()
+        for folder in self._folders():
+            remove_torn(folder)
+            for displaced in leftovers(folder):
+                self._take_leftover(displaced)
+        self.scan()
+        self._may_delete = True
+
+    def scan(self) -> None:
+        """Compare the whole directory with what was last written."""
+        for path in self._session_files():
+            self._safely(path)
+        gone = [path for _, path in self._recorded_paths() if not (self._root / path).exists()]
+        self.vanished(gone)
+
+    def saved(self, paths: Iterable[Path]) -> list[str]:
+        """Absorb files that were written; return the relative paths of those that are gone instead."""
+        gone = []
+        for path in paths:
+            if path.is_dir():
+                self.saved(each for each in sorted(path.rglob(f"*{SUFFIX}")) if each.is_file())
+            elif is_session_path(path.relative_to(self._root)):
+                if path.exists():
+                    self._safely(path)
+                elif self._record_at(self._relative(path)) or self._is_refused(self._relative(path)):
+                    gone.append(self._relative(path))
+        return gone
+
+    def vanished(self, paths: list[str]) -> int:
+        """Delete the sessions whose files are gone, if that can be meant; return how many files are missing."""
+        records = [record for path in paths if (record := self._record_at(path)) and not (self._root / path).exists()]
+        for path in paths:
+            if not (self._root / path).exists():
+                self._mended(path)
+        if not records:
+            return 0
+        total = self._store.one("SELECT count(*) FROM files")[0]
+        if not self._may_delete or not self._claim():
+            self._write_again(records)
+            return 0
+        if len(records) > max(_FEW, total * _FEW_PERCENT // 100):
+            raise MirrorStopped(
+                f"{len(records)} of {total} session files are gone from {self._root}; no session was deleted",
+                hint="put them back; or remove the whole directory and restart the daemon to have it written anew",
+            )
+        for record in records:
+            self._delete(record)
+        return len(records)
+
+    def _claim(self) -> bool:
+        """Make sure that the directory is ours; False where it is new, so that its emptiness means nothing."""
+        marker = self._root / MARKER
+        try:
+            found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            try:
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as exc:
+                raise MirrorStopped(f"{self._root} cannot be made ({exc.strerror})") from exc
+            write_private(marker, msgspec.json.encode(_Marker(1, self._store.device)) + b"\n")
+            self._forget_missing()
+            return False
+        except OSError as exc:
+            raise MirrorStopped(f"{marker} cannot be read ({exc.strerror})") from exc
+        if found.device != self._store.device:
+            raise MirrorStopped(
+                f"{self._root} is the mirror of another device ({found.device})",
+                hint="let no other program synchronise this directory; give each device its own",
+            )
+        return True
+
+    def _forget_missing(self) -> None:
+        """Write the files anew that are missing from a directory that is not known to be ours."""
+        self._write_again(
+            [record for no, path in self._recorded_paths() if not (self._root / path).exists() and (record := self._record(no))]
+        )
+
+    def _write_again(self, records: list[Record]) -> None:
+        with self._store.transaction():
+            self._store.executemany("DELETE FROM files WHERE session = ?", [(record.session,) for record in records])
+        for record in records:
+            self._write(record.session)
+
+    def _delete(self, record: Record) -> None:
+        row = session_row(self._store, record.session)
+        with self._store.transaction():
+            self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+            if not row.hidden:
+                self._store.delete(row.id)
+        _log.info("%s is gone: session %s is deleted (`steno restore %s` brings it back)", record.path, row.id, row.id)
+
+    def _safely(self, path: Path) -> None:
+        """Absorb one file; a failure is that file's alone."""
+        try:
+            self._absorb(path)
+        except FileChanged:
+            _log.info("%s changes while it is read; it is read again", path)
+        except LocalStorageError:
+            raise
+        except StenoError as exc:
+            self._refuse(self._relative(path), 0, str(exc))
+
+    def _absorb(self, path: Path) -> None:
+        relative = self._relative(path)
+        record = self._record_at(relative)
+        if record and look_at(path) == record.fingerprint.look:
+            self._as_written(record)
+            return
+        found = read_settled(path)
+        if record and found.fingerprint.sha256 == record.fingerprint.sha256:
+            self._as_written(msgspec.structs.replace(record, fingerprint=found.fingerprint))
+            return
+        absorbed = self._take(relative, found, record)
+        if absorbed is not None:
+            self._write(absorbed.session.no, anew=True)
+
+    def _as_written(self, record: Record) -> None:
+        """The file holds what was last written; if it had been refused, it is mended by that."""
+        refused = self._is_refused(record.path)
+        if refused or record != self._record_at(record.path):
+            with self._store.transaction():
+                self._keep(record)
+                self._store.execute("DELETE FROM refused WHERE path = ?", (record.path,))
+        if refused:
+            self._write(record.session)
+
+    def _take(self, relative: str, found: Found, record: Record | None, *, in_place: bool = True) -> Absorbed | None:
+        """Apply a saved file; None where it is refused. ``in_place`` says that it stands at its path."""
+        try:
+            mine = parse(found.data)
+            step("files.read")
+            with self._store.transaction():
+                session_id = self._identity(mine, relative, record)
+                absorbed = absorb(self._store, mine, session_id=session_id)
+                if record and record.session != absorbed.session.no:
+                    self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+                if in_place:
+                    self._keep(Record(absorbed.session.no, relative, self._rev_seq(mine), found.fingerprint))
+                self._store.execute("DELETE FROM refused WHERE path = ?", (relative,))
+        except Refused as exc:
+            self._refuse(relative, exc.line_number or 0, exc.reason)
+            return None
+        step("files.absorbed")
+        for report in absorbed.plan.reports:
+            _log.info("%s: %s %s", relative, report.kind, report.id or report.field or "")
+        if record and record.session != absorbed.session.no:
+            self._write(record.session)
+        return absorbed
+
+    def _identity(self, mine: ParsedFile, relative: str, record: Record | None) -> str | None:
+        """The session that a file is of; None makes it a session, or a copy, of its own."""
+        ours = session_row(self._store, record.session) if record else None
+        named = mine.header.id if mine.header else None
+        if named is None:
+            return ours.id if ours else None
+        if ours is not None and named != ours.id:
+            return None
+        other = self._store.one(
+            "SELECT f.path FROM files f JOIN sessions s ON s.no = f.session WHERE s.id = ? AND f.path != ?", (named, relative)
+        )
+        if other and (self._root / other[0]).exists():
+            return None
+        return named
+
+    def _rev_seq(self, mine: ParsedFile) -> int:
+        rev = parse_rev(mine.header.rev if mine.header else None)
+        return rev.seq if rev and rev.store == self._store.store_name else 0
+
+    def _take_leftover(self, displaced: Displaced) -> None:
+        if not displaced.target.exists():
+            try:
+                displaced.put_back(None)
+            except FileChanged:
+                return
+            return
+        self._take_displaced(displaced)
+
+    def _take_displaced(self, displaced: Displaced) -> None:
+        """Merge the edit that stood in the place of what we wrote."""
+        relative = self._relative(displaced.target)
+        found = read_settled(displaced.kept)
+        record = self._record_at(relative)
+        absorbed = self._take(relative, found, record, in_place=False)
+        if absorbed is None:
+            displaced.put_back(record.fingerprint if record else None)
+            return
+        step("files.displaced-absorbed")
+        displaced.discard(found.fingerprint)
+
+    def _refuse(self, relative: str, line: int, reason: str) -> None:
+        with self._store.transaction():
+            self._store.execute(
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", (relative, line, reason, self._store.now_ms())
+            )
+        _log.warning("%s, line %d: %s; the file is left alone until it is mended", relative, line, reason)
+
+    def _mended(self, relative: str) -> None:
+        if self._is_refused(relative):
+            with self._store.transaction():
+                self._store.execute("DELETE FROM refused WHERE path = ?", (relative,))
+
+    # From the store to the directory
+
+    def write_pending(self) -> float | None:
+        """Write the files of sessions that changed. Returns after how many seconds to call again; None: nothing waits."""
+        while True:
+            since = self._store.cursor(CURSOR)
+            upto = min(self._store.last_seq, since + CHUNK)
+            if upto <= since:
+                return None
+            waits = [wait for no in self._changed(since, upto) if (wait := self._write_in_time(no)) is not None]
+            if waits:
+                return min(waits)
+            with self._store.transaction():
+                self._store.set_cursor(CURSOR, upto)
+            step("files.cursor")
+
+    def _changed(self, since: int, upto: int) -> list[int]:
+        rows = self._store.execute(
+            "SELECT no FROM sessions WHERE seq > ?1 AND seq <= ?2 UNION "
+            "SELECT session FROM messages WHERE seq > ?1 AND seq <= ?2",
+            (since, upto),
+        ).fetchall()
+        return [no for (no,) in rows if not self._written_at(no, upto)]
+
+    def _written_at(self, no: int, seq: int) -> bool:
+        record = self._record(no)
+        return record is not None and record.seq >= seq
+
+    def _write_in_time(self, no: int) -> float | None:
+        """Write a file, or say how long to wait so that writing it stays under a twentieth of the time."""
+        now = self._monotonic()
+        wait = self._not_before.get(no, 0.0) - now
+        if wait > 0:
+            return wait
+        self._write(no)
+        took = self._monotonic() - now
+        self._not_before = {each: at for each, at in self._not_before.items() if at > now}
+        if took * BUSY_SHARE > 1:
+            self._not_before[no] = now + took * BUSY_SHARE
+        return None
+
+    def _write(self, no: int, *, anew: bool = False) -> None:
+        """Bring a session's file up to the store; ``anew`` also where only its rev differs."""
+        try:
+            displaced = self._replace(no, anew=anew)
+        except FileChanged as exc:
+            self._meet(exc, no)
+            return
+        if displaced is not None:
+            self._take_displaced(displaced)
+            self._write(no, anew=True)
+
+    def _replace(self, no: int, *, anew: bool) -> Displaced | None:
+        record = self._record(no)
+        row = session_row(self._store, no)
+        if row.hidden:
+            return self._remove(record) if record else None
+        if record and self._is_refused(record.path):
+            return None
+        shown, body, seq = self._render(no)
+        if record and not anew and record.seq:
+            before = _with_rev(shown, body, Rev(self._store.store_name, record.seq))
+            if hashlib.sha256(before).digest() == record.fingerprint.sha256:
+                return None
+        path = record.path if record else self._new_path(row.id, row.title, row.created_ms)
+        data = _with_rev(shown, body, Rev(self._store.store_name, seq))
+        make_folder(self._root, PurePath(path).parent)
+        replaced = replace(self._root / path, data, expected=record.fingerprint if record else None)
+        with self._store.transaction():
+            self._keep(Record(no, path, seq, replaced.written))
+        step("files.recorded")
+        return replaced.displaced
+
+    def _remove(self, record: Record) -> Displaced | None:
+        displaced = remove(self._root / record.path, expected=record.fingerprint)
+        if displaced is None:
+            with self._store.transaction():
+                self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+        return displaced
+
+    def _meet(self, changed: FileChanged, no: int) -> None:
+        """What stands in a file's place is not what was last written: an edit, or a file that was put there."""
+        relative = self._relative(changed.path)
+        if changed.kept is not None:
+            self._take_displaced(Displaced(changed.path, changed.kept))
+        if changed.state == "vanished":
+            self._not_before[no] = 0.0
+            return
+        self._safely(changed.path)
+        _log.info("%s %s before it was written", relative, changed.state)
+
+    def _render(self, no: int) -> tuple[SessionHeader, bytes, int]:
+        store = self._store
+        store.execute("BEGIN")
+        try:
+            seq = store.last_seq
+            shown = header(session_row(store, no))
+            lines = [line_of(message(row)) for row in store.message_rows(no)]
+        finally:
+            store.execute("COMMIT")
+        rev = Rev(store.store_name, seq)
+        whole = render(header_of(shown, rev=rev), lines)
+        return shown, whole[len(render(header_of(shown, rev=rev), [])) :], seq
+
+    def _new_path(self, session_id: str, title: str, created_ms: int) -> str:
+        name = file_name(session_id, title=title, created_ms=created_ms)
+        taken, number = name, 1
+        while self._record_at(taken) or (self._root / taken).exists():
+            number += 1
+            taken = f"{name.removesuffix(SUFFIX)}.{number}{SUFFIX}"
+        return taken
+
+    # What is recorded
+
+    def refused(self) -> list[RefusedFile]:
+        """The files that are left alone until they are mended."""
+        return refused_files(self._store)
+
+    def _record(self, no: int) -> Record | None:
+        return self._record_where("session = ?", no)
+
+    def _record_at(self, relative: str) -> Record | None:
+        return self._record_where("path = ?", relative)
+
+    def _record_where(self, condition: str, value: object) -> Record | None:
+        row = self._store.one(
+            f"SELECT session, path, seq, size, mtime_ns, inode, sha256 FROM files WHERE {condition}",  # noqa: S608
+            (value,),
+        )
+        return Record(row[0], row[1], row[2], Fingerprint(*row[3:])) if row else None
+
+    def _recorded_paths(self) -> Iterator[tuple[int, str]]:
+        yield from self._store.execute("SELECT session, path FROM files ORDER BY session").fetchall()
+
+    def _keep(self, record: Record) -> None:
+        found = record.fingerprint
+        self._store.execute("DELETE FROM files WHERE path = ? AND session != ?", (record.path, record.session))
+        self._store.execute(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (record.session, record.path, record.seq, found.size, found.mtime_ns, found.inode, found.sha256),
+        )
+
+    def _is_refused(self, relative: str) -> bool:
+        return self._store.one("SELECT 1 FROM refused WHERE path = ?", (relative,)) is not None
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._root))
+
+    def _folders(self) -> Iterator[Path]:
+        for folder, names, _ in os.walk(self._root):
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            yield Path(folder)
+
+    def _session_files(self) -> Iterator[Path]:
+        for folder in self._folders():
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                path = Path(entry.path)
+                if entry.is_file(follow_symlinks=False) and is_session_path(path.relative_to(self._root)):
+                    yield path
+
+
+def refused_files(store: SQLiteSessionStore) -> list[RefusedFile]:
+    """The files of a store's mirror that are left alone until they are mended."""
+    rows = store.execute("SELECT path, line, reason FROM refused ORDER BY path").fetchall()
+    return [RefusedFile(*row) for row in rows]
+
+
+def _with_rev(shown: SessionHeader, body: bytes, rev: Rev) -> bytes:
+    return render(header_of(shown, rev=rev), []) + body
+
+

@@ -1,0 +1,148 @@
+"""A server that really listens, on a free port and a Unix socket, over a store of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from steno.daemon.http import Api, Listening, make_app, serve
+from steno.storage.errors import RemoteUnreachable
+from steno.storage.store import SQLiteSessionStore
+
+TOKEN = "the-token-of-this-home"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Loop:
+    """An event loop on a thread of its own, so that a test may block."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@dataclass
+class Server:
+    listening: Listening
+    store: SQLiteSessionStore
+    directory: Path
+    fails: list[bool] = field(default_factory=list)
+    token: str = TOKEN
+
+    def path(self, session: str, *more: str) -> str:
+        return "/".join(["/v1/sessions", *(quote(part, safe="") for part in (session, *more))])
+
+    def ask(
+        self,
+        method: str,
+        address: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        token: str | None = TOKEN,
+    ) -> Answer:
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token}")
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.listening.port, timeout=20)
+        try:
+            connection.request(method, address, body=body, headers=sent)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def send(self, data: bytes, *, unix: bool = False) -> Answer:
+        """Send bytes as they are and read the answer."""
+        if unix:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(20)
+            connection.connect(str(self.listening.socket))
+        else:
+            connection = socket.create_connection(("127.0.0.1", self.listening.port), timeout=20)
+        with connection:
+            connection.sendall(data)
+            with contextlib.closing(http.client.HTTPResponse(connection)) as response:
+                response.begin()
+                return Answer(response.status, response.headers, response.read())
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Loop]:
+    made = Loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory whose name leaves room for that of a Unix socket."""
+    made = Path(tempfile.mkdtemp(prefix="st"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def running_server() -> Callable[[Loop, Path], Iterator[Server]]:
+    return running
+
+
+@pytest.fixture
+def server(loop: Loop, short_directory: Path) -> Iterator[Server]:
+    yield from running(loop, short_directory)
+
+
+def running(loop: Loop, directory: Path) -> Iterator[Server]:
+    with SQLiteSessionStore(directory / "steno.db") as store, ThreadPoolExecutor(max_workers=1) as thread:
+        fails: list[bool] = []
+
+        def status() -> dict[str, Any]:
+            if fails:
+                raise RuntimeError("a secret of the insides")
+            return {"pid": 1}
+
+        async def sync_now() -> dict[str, Any]:
+            if fails:
+                raise RemoteUnreachable(remote="file:///away", reason="no such directory")
+            return {"pushed": 0}
+
+        app = make_app(Api(store, thread, status, sync_now), token=TOKEN)
+        listening = loop.run(serve(app, port=0, socket_path=directory / "steno.sock"))
+        yield Server(listening, store, directory, fails)
+        loop.run(listening.stop())
