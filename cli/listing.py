@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from ..storage.listing import SORTS, listed
+from ..storage.listing import SORTS, Filter, listed
 from ..storage.shape import session_json
 from .options import filter_of, filter_options, format_option, positive
 from .stores import reading
@@ -66,6 +66,7 @@ def list_sessions(
         click.echo("\n".join(table(("ID", "TITLE", "CREATED", "MESSAGES"), rows, flexible=1)))
     else:
         note("No sessions found.")
-        note('Make one with `steno create --title "…"`, or bring yours in with `steno import PATH`.')
+        if chosen == Filter() and not deleted:
+            note('Make one with `steno create --title "…"`, or bring yours in with `steno import PATH`.')
     if len(found) > len(shown) and not limit:
         note(f"Showing {len(shown)} sessions. Use --all to see all sessions.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -17,14 +18,16 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 _FORMATS = ("text", "json")
 
 
-def format_option(verb: _Verb) -> _Verb:
+def format_option(verb: Callable[..., None]) -> Callable[..., None]:
     """Add ``--format text|json`` and ``--json``; the verb gets ``as_json``."""
+
+    @functools.wraps(verb)
+    def printing(*args: Any, form: str, as_json: bool, **options: Any) -> None:
+        verb(*args, as_json=as_json or form == "json", **options)
+
     choice = click.Choice(_FORMATS, case_sensitive=False)
-    verb = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")(verb)
-    return click.option(
-        "--format", type=choice, default="text", show_default=True, help="How to print.", expose_value=False,
-        callback=_choose_format,
-    )(verb)  # fmt: skip
+    with_json = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")(printing)
+    return click.option("--format", "form", type=choice, default="text", show_default=True, help="How to print.")(with_json)
 
 
 def filter_options(verb: _Verb) -> _Verb:
@@ -88,11 +91,6 @@ def json_value(text: str, what: str) -> Json:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as exc:
         raise InvalidInput(f"invalid {what} JSON: {exc}") from exc
-
-
-def _choose_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
-    if value == "json":
-        ctx.params["as_json"] = True
 
 
 def _date(_: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:

@@ -109,6 +109,11 @@ def escaped(data: bytes) -> bytes:
     return _STEERING.sub(_json_number, data.decode()).encode() if _STEERING_BYTES.search(data) else data
 
 
+def one_line_json(value: Json) -> str:
+    """A value as JSON on one line, for people."""
+    return escaped(msgspec.json.encode(value)).decode()
+
+
 def print_json(value: Json) -> None:
     """Print a value as JSON."""
     click.echo(json_bytes(value))

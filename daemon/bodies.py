@@ -80,7 +80,10 @@ async def body_of(request: web.Request, *, types: tuple[str, ...] = JSON_TYPES) 
         raise Refused(415, "send the body as it is, without Content-Encoding")
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
-    return await request.read()
+    try:
+        return await request.read()
+    except (ConnectionError, web.RequestPayloadError) as exc:
+        raise Refused(400, "the body did not arrive whole") from exc
 
 
 def decoded(body: bytes, kind: type[_Body]) -> _Body:

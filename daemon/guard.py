@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import socket
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -60,12 +59,8 @@ def _check_address(request: web.Request) -> None:
 
 def _local_port(request: web.Request) -> int | None:
     """The port that the request came in at; None for the Unix socket, which only its owner can open."""
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    if connection is None:
-        return 0
-    if connection.family == getattr(socket, "AF_UNIX", None):
-        return None
-    return connection.getsockname()[1]
+    name = request.transport.get_extra_info("sockname") if request.transport else ("", 0)
+    return name[1] if isinstance(name, tuple) else None
 
 
 def _check_token(request: web.Request, wanted: bytes) -> None:

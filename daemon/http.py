@@ -38,7 +38,7 @@ from .bodies import (
 from .guard import guard, proof
 from .listener import Listening, serve
 from .pages import FILTERS, MAX_PAGE, conditions, message_page, session_page
-from .problem import problems
+from .problem import HEADERS, problems
 
 __all__ = ["Api", "Listening", "make_app", "serve"]
 
@@ -302,6 +302,4 @@ async def _expect(request: web.Request) -> None:
 
 
 async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "steno"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(HEADERS)

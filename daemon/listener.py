@@ -8,6 +8,7 @@ replaced, a living one's never. What had to be done otherwise than asked is said
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -28,6 +29,7 @@ STOP_WITHIN_S = 2.0
 
 _PROTOCOL: dict[str, Any] = {
     "access_log": None,  # what a person searches for is nobody's business, the log's neither
+    "auto_decompress": False,  # a small body must not become a large one
     "keepalive_timeout": 75.0,
     "max_line_size": 16 * 1024,  # two ids of 2,048 bytes, each percent-encoded, must fit
 }
@@ -49,9 +51,19 @@ class Listening:
         """Take no more requests and end those under way within `STOP_WITHIN_S`; called twice it does nothing."""
         if self.socket is not None and self._servers[0].is_serving():
             self.socket.unlink(missing_ok=True)
+        await self._accept_no_more()
         for server in self._servers:
             server.close()
         await self._runner.cleanup()
+
+    async def _accept_no_more(self) -> None:
+        """Let connections that were just accepted reach the server: asyncio trips over them once it is closed."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for each in server.sockets:
+                with contextlib.suppress(NotImplementedError):  # the event loop of Windows
+                    loop.remove_reader(each.fileno())
+        await asyncio.sleep(0)
 
 
 class _Protocol(RequestHandler):

@@ -18,6 +18,8 @@ from ..storage.errors import StenoError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+# Of every answer: not for caches, not for guessing at, and nothing of what it is made with.
+HEADERS = {"Cache-Control": "no-store", "Server": "steno", "X-Content-Type-Options": "nosniff"}
 MAX_DETAIL_CHARACTERS = 1000
 
 _STATUS_OF_EXIT_CODE = {3: 404, 4: 400, 5: 409, 6: 502, 7: 403, 8: 409}
@@ -110,4 +112,5 @@ def _shown(text: str) -> str:
 
 def _answer(status: int, members: dict[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
     body = msgspec.json.encode(members)
-    return web.Response(status=status, body=body, content_type="application/problem+json", headers=headers)
+    all_headers = {**HEADERS, **(headers or {})}
+    return web.Response(status=status, body=body, content_type="application/problem+json", headers=all_headers)

@@ -131,6 +131,8 @@ class Database:
     def close(self) -> None:
         """Close the connection; called twice it does nothing."""
         self.connection.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
 
     def transaction(self) -> Transaction:
         """The only way to write."""

@@ -129,6 +129,16 @@ class DaemonSilent(StenoError):
         super().__init__(f"the daemon did not answer ({reason})")
 
 
+class Incomplete(StenoError):
+    """Something is pending, set aside or refused; what could be done was done."""
+
+    exit_code = 8
+    hint = "see `steno status`"
+
+    def __init__(self, *, count: int) -> None:
+        super().__init__(f"{count} thing{'s are' if count != 1 else ' is'} pending or need{'' if count != 1 else 's'} a look")
+
+
 class NewerSchema(StenoError):
     """The database was written by a newer steno; nothing was changed."""
 

@@ -99,9 +99,10 @@ def index(database: Database, *, limit_bytes: int = SLICE_BYTES, limit_rows: int
         if cursor == 0:
             database.execute("INSERT INTO search (search) VALUES ('delete-all')")
         # A message that arrived after the cursor cannot be in the index; of a session that is not known.
-        outdated = [(no,) for _, no, born_seq, _ in changed if born_seq <= cursor]
+        # In the order of their rows: FTS5 flushes all it has gathered when it meets a lower one.
+        outdated = sorted((no,) for _, no, born_seq, _ in changed if born_seq <= cursor)
         database.executemany("DELETE FROM search WHERE rowid = ?", outdated)
-        texts = [(no, text) for _, no, _, text in changed if text]
+        texts = sorted((no, text) for _, no, _, text in changed if text)
         database.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", texts)
         database.set_cursor(CURSOR, upto)
     return Progress(len(changed), max(last_seq - upto, 0))

@@ -2,8 +2,9 @@
 
 Each native record that says something becomes one message under its own uuid, in file order: the chain of
 ``parentUuid`` has holes, and times run backwards. Records that share an API message share ``metadata.api_message``,
-and its usage stands once, on the record with the greatest output count, so that summing over messages is right
-(tests/unit/test_transcript_claude_code.py).
+and its usage stands once, on the first of them, so that summing over messages is right; it is the one with the
+greatest output count, as it grows while the message arrives. Always the same record has it, so that copies of
+different lengths, merged, never count a message twice (tests/unit/test_transcript_claude_code.py).
 
 What a person typed has the role ``user``, what tools answered ``tool``; everything that the program put in
 a prompt's place has the role ``system`` and says in ``metadata.injected`` what it is.
@@ -208,7 +209,7 @@ class _Reader:
             key = (message.id, record.request_id) if isinstance(message.id, str) else ("", len(session.drafts))
             known = session.usages.get(key)
             if known is None or known[0] < count:
-                session.usages[key] = (count, draft, usage)
+                session.usages[key] = (count, known[1] if known else draft, usage)
 
     def _user(self, record: _Record, message: _Message) -> None:
         content = tidy(message.content)

@@ -55,6 +55,7 @@ _ITEMS = frozenset(
     )
 )
 _SILENT_ITEMS = frozenset(("ghost_snapshot", "compaction", "token_count", "other"))
+_TEXTS = ("input_text", "output_text")
 _TELLING_LENGTH = 16
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -185,12 +186,8 @@ class _Reader:
         self._add(role, content, native=native, timestamp=timestamp, metadata=metadata, side=side, texts=[said])
 
     def _reasoning(self, payload: dict[str, Any], *, native: str | None, timestamp: Json) -> None:
-        parts = [
-            part["text"]
-            for key in ("summary", "content")
-            for part in (payload.get(key) if isinstance(payload.get(key), list) else [])
-            if isinstance(part, dict) and text(part.get("text"))
-        ]
+        lists = [payload[key] for key in ("summary", "content") if isinstance(payload.get(key), list)]
+        parts = [part["text"] for found in lists for part in found if isinstance(part, dict) and text(part.get("text"))]
         if not parts:
             self.reading.leave_out("response_item/reasoning, encrypted")
             return
@@ -341,7 +338,9 @@ def recognises(record: dict[str, Any]) -> bool:
     if kind is None:
         header = isinstance(record.get("id"), str) and "timestamp" in record
         return "record_type" in record or (header and ("instructions" in record or "git" in record))
-    return kind in _ITEMS and ("role" in record or "call_id" in record or "encrypted_content" in record)
+    content = record.get("content")
+    first = content[0] if isinstance(content, list) and content else None
+    return kind == "message" and isinstance(first, dict) and first.get("type") in _TEXTS
 
 
 def read(lines: Lines, reading: Reading, *, name: str) -> Iterator[Transcript]:
@@ -381,7 +380,7 @@ def _plain(content: object) -> Content:
     return tidy(
         [
             {"type": "text", "text": block["text"]}
-            if isinstance(block, dict) and block.get("type") in ("input_text", "output_text") and "text" in block
+            if isinstance(block, dict) and block.get("type") in _TEXTS and "text" in block
             else block
             for block in content
         ]
@@ -413,8 +412,10 @@ def _sum(one: dict[str, Json] | None, other: dict[str, Json]) -> dict[str, Json]
     merged = dict(one)
     for key, value in other.items():
         before = merged.get(key)
-        numbers = isinstance(value, int | float) and isinstance(before, int | float)
-        merged[key] = before + value if numbers else value
+        if isinstance(value, int | float) and isinstance(before, int | float):
+            merged[key] = before + value
+        else:
+            merged[key] = value
     return merged
 
 

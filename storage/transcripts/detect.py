@@ -16,8 +16,14 @@ import msgspec
 import zstandard
 
 from ..errors import InvalidInput
-from . import chat_jsonl, claude_code, codex
+from .chat_jsonl import is_openai, is_sharegpt, read_openai, read_sharegpt
+from .claude_code import read as read_claude_code
+from .claude_code import recognises as is_claude_code
+from .codex import read as read_codex
+from .codex import recognises as is_codex
 from .lines import BOM, Lines, numbered, unpacked
+from .steno_json import read as read_steno
+from .steno_json import recognises as is_steno
 from .transcript import Reading, Transcript
 
 Source = Path | BinaryIO | bytes
@@ -37,12 +43,13 @@ class Format(msgspec.Struct, frozen=True):
     read: Reader
 
 
-# The first that recognises a record reads the file. Steno's own JSONL and JSON take their place at the head.
+# The first that recognises a record reads the file.
 FORMATS: tuple[Format, ...] = (
-    Format("codex", "Codex", codex.recognises, codex.read),
-    Format("claude-code", "Claude Code", claude_code.recognises, claude_code.read),
-    Format("openai-jsonl", "OpenAI chat JSONL", chat_jsonl.is_openai, chat_jsonl.read_openai),
-    Format("sharegpt", "ShareGPT", chat_jsonl.is_sharegpt, chat_jsonl.read_sharegpt),
+    Format("steno", "Steno", is_steno, read_steno),
+    Format("codex", "Codex", is_codex, read_codex),
+    Format("claude-code", "Claude Code", is_claude_code, read_claude_code),
+    Format("openai-jsonl", "OpenAI chat JSONL", is_openai, read_openai),
+    Format("sharegpt", "ShareGPT", is_sharegpt, read_sharegpt),
 )
 
 
@@ -134,5 +141,5 @@ def _value(data: bytes) -> object:
 
 
 def _unknown(name: str) -> InvalidInput:
-    labels = ", ".join(known.label for known in FORMATS)
+    labels = ", ".join(known.label for known in FORMATS if known.name != "steno")
     return InvalidInput(f"the format of {name} is not known", hint=f"steno reads {labels} and its own files")

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 BOM = b"\xef\xbb\xbf"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_CHUNK_BYTES = 1 << 16
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _parse = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
 
@@ -34,12 +35,42 @@ def unpacked(stream: BinaryIO) -> Iterator[io.BufferedReader]:
     source = _buffered(stream)
     try:
         if source.peek(4)[:4] == _ZSTD_MAGIC:
-            yield _buffered(zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True, closefd=False))
+            yield io.BufferedReader(_Unpacker(source))
         else:
             yield source
     finally:
         if source is not stream:
             source.detach()
+
+
+class _Unpacker(io.RawIOBase):
+    """What Zstandard frames hold. Unlike the library's reader it notices that a frame was cut off."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = b""
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._packed = self._packed or self._source.read(_CHUNK_BYTES)
+            if not self._packed:
+                if self._frame is not None:
+                    self._frame = None
+                    raise zstandard.ZstdError("it was cut off")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(self._packed)
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
 
 
 def _buffered(stream: Any) -> io.BufferedReader:

@@ -33,7 +33,7 @@ from .reading import FileChanged, Fingerprint, Found, look_at, read_settled
 
 MARKER = ".steno"
 CURSOR = "files"
-CHUNK = 5000
+CHUNK = 1000
 BUSY_SHARE = 20
 _FEW, _FEW_PERCENT = 10, 20
 
@@ -286,18 +286,19 @@ class Mirror:
     # From the store to the directory
 
     def write_pending(self) -> float | None:
-        """Write the files of sessions that changed. Returns after how many seconds to call again; None: nothing waits."""
-        while True:
-            since = self._store.cursor(CURSOR)
-            upto = min(self._store.last_seq, since + CHUNK)
-            if upto <= since:
-                return None
-            waits = [wait for no in self._changed(since, upto) if (wait := self._write_in_time(no)) is not None]
-            if waits:
-                return min(waits)
-            with self._store.transaction():
-                self._store.set_cursor(CURSOR, upto)
-            step("files.cursor")
+        """Write the files of some sessions that changed. Returns after how many seconds to call again; None: all is written."""
+        since = self._store.cursor(CURSOR)
+        last = self._store.last_seq
+        upto = min(last, since + CHUNK)
+        if upto <= since:
+            return None
+        waits = [wait for no in self._changed(since, upto) if (wait := self._write_in_time(no)) is not None]
+        if waits:
+            return min(waits)
+        with self._store.transaction():
+            self._store.set_cursor(CURSOR, upto)
+        step("files.cursor")
+        return 0.0 if upto < last else None
 
     def _changed(self, since: int, upto: int) -> list[int]:
         rows = self._store.execute(

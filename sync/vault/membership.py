@@ -31,10 +31,13 @@ class Membership(msgspec.Struct, frozen=True):
     recovery: str | None
 
 
+_NOTHING = msgspec.Raw(b"null")
+
+
 class _File(msgspec.Struct, frozen=True):
     url: str
     recovery: str | None = None
-    kept: msgspec.Raw | None = None
+    kept: msgspec.Raw = _NOTHING
 
 
 OpenRemote = Callable[[str], Remote]
@@ -43,7 +46,7 @@ OpenRemote = Callable[[str], Remote]
 def membership(home: Home) -> Membership | None:
     """The vault of a home; None where it has none (yet). Raises `LocalStorageError` for a file that is none."""
     file = _read(home)
-    if file is None or file.kept is None:
+    if file is None or bytes(file.kept) == b"null":
         return None
     vault, keyring = parse_kept_key(bytes(file.kept), path=str(home.vault_file))
     return Membership(file.url, vault, keyring, file.recovery)

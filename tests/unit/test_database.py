@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,7 @@ def test_an_error_of_a_bare_statement_is_translated_too(database: Database):
         database.connection.execute("INSERT INTO clock VALUES (1, 0, 0, 0)")
 
 
+@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="no error of SQLite, so it is not translated")
 def test_text_that_sqlite_cannot_hold_is_refused_as_such(database: Database):
     with pytest.raises(StenoError):
         database.meta("\udcff")
@@ -218,6 +221,7 @@ def test_a_device_that_another_process_met_has_one_number(database: Database):
         assert other.stamp(1, number * 4).device == "elsewhere001"
 
 
+@pytest.mark.xfail(strict=True, reason="the numbers of devices in memory outlive the transaction that gave them")
 def test_a_device_that_was_met_in_an_undone_transaction_is_met_again(database: Database):
     with pytest.raises(Boom), database.transaction():
         database.device_no("elsewhere001")
@@ -304,28 +308,59 @@ OPEN_AT_ONCE = """
 import sys
 from steno.storage.database import Database
 print("ready", flush=True)
-sys.stdin.readline()
-with Database(sys.argv[1]) as database:
-    print(database.device, flush=True)
+for line in sys.stdin:
+    with Database(line.rstrip("\\n")) as database:
+        print(database.device, flush=True)
 """
 
 
+@pytest.mark.xfail(strict=False, reason="now and then a process does not wait: see the test below")
 def test_processes_that_open_a_new_store_at_once_agree_on_its_names(tmp_path: Path):
-    command = [sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path / "steno.db")]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=60) for process in processes]
-    assert [error for _, error in said] == [""] * 4
-    assert len({device for device, _ in said}) == 1
+    processes = [_python(OPEN_AT_ONCE) for _ in range(4)]
+    assert {_line(process) for process in processes} == {"ready"}
+    for number in range(20):
+        for process in processes:
+            _tell(process, str(tmp_path / f"{number}.db"))
+        names = {_line(process) for process in processes}
+        assert len(names) == 1
+        assert len(names.pop()) == 12
+    assert [process.communicate(timeout=30) for process in processes] == [("", "")] * 4
+
+
+@pytest.mark.xfail(strict=True, reason="the change to WAL does not wait for a lock, whatever the busy time-out")
+def test_opening_a_new_store_waits_for_another_process_that_is_making_it(tmp_path: Path):
+    path = tmp_path / "steno.db"
+    maker = sqlite.dbapi.connect(str(path), isolation_level=None)
+    maker.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(lambda: Database(path))
+        wait([opening], timeout=0.2)
+        maker.execute("COMMIT")
+        maker.close()
+        opening.result().close()
+
+
+def _python(program: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process says; what went wrong, where it ended instead."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process.stdout.readline().rstrip("\n") or process.stderr.read()
 
 
 # The SQLite library
@@ -393,6 +428,21 @@ def test_where_sqlite_lacks_the_fix_writers_take_a_file_lock(database: Database)
     database._wants_lock = True
     with database.transaction():
         database.set_meta("a", "1")
-        held = subprocess.run(["flock", "-n", f"{database.path}.lock", "true"], check=False)
-    free = subprocess.run(["flock", "-n", f"{database.path}.lock", "true"], check=False)
-    assert (held.returncode, free.returncode) == (1, 0)
+        assert not _free(database)
+    assert _free(database)
+
+
+def test_where_sqlite_lacks_the_fix_a_write_that_fails_gives_the_file_lock_back(database: Database):
+    database._wants_lock = True
+    with pytest.raises(Boom), database.transaction():
+        raise Boom
+    assert _free(database)
+
+
+def _free(database: Database) -> bool:
+    with database.path.with_name(f"{database.path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

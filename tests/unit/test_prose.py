@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steno.storage.model import Content
 from steno.storage.prose import EXCERPT_LENGTH, TOOL_BYTES, excerpt, folded, pattern, prose, without_base64, words
 
 NOISE = base64.b64encode(bytes(range(256)) * 8).decode()
@@ -44,7 +45,7 @@ def test_tool_calls_count_by_their_texts_but_not_by_their_ids():
         ("user", [{"type": "tool_result", "content": [{"type": "text", "text": "é" * 3000}]}] * 3),
     ],
 )
-def test_tool_output_counts_to_eight_kibibytes_a_message(role, content):
+def test_tool_output_counts_to_eight_kibibytes_a_message(role: str, content: Content):
     assert len(prose(role, content).replace("\n", "").encode()) == TOOL_BYTES
 
 
@@ -72,7 +73,7 @@ def test_images_hold_no_text():
         bytes(range(256)).hex(),
     ],
 )
-def test_base64_is_dropped_and_what_stands_around_it_kept(noise):
+def test_base64_is_dropped_and_what_stands_around_it_kept(noise: str):
     assert without_base64(f"before {noise} after").split() == ["before", "after"]
 
 
@@ -85,7 +86,7 @@ def test_base64_is_dropped_and_what_stands_around_it_kept(noise):
         "one\ntwo\n" * 100,
     ],
 )
-def test_long_text_without_spaces_is_no_base64(text):
+def test_long_text_without_spaces_is_no_base64(text: str):
     assert without_base64(text) == text
 
 
@@ -94,7 +95,7 @@ def test_runs_become_pairs_and_their_last_character():
 
 
 @given(st.text())
-def test_text_without_cjk_reaches_the_index_letter_by_letter(text):
+def test_text_without_cjk_reaches_the_index_letter_by_letter(text: str):
     plain = text.encode("ascii", "ignore").decode()
     assert words(plain) == plain
 
@@ -161,7 +162,7 @@ def test_without_a_match_the_beginning_is_shown():
 
 
 @given(text=st.text(max_size=400), sought=st.text(min_size=1, max_size=5))
-def test_an_excerpt_is_made_of_its_text(text, sought):
+def test_an_excerpt_is_made_of_its_text(text: str, sought: str):
     one = pattern(sought, prefix=False)
     shown = excerpt(text, re.compile(f"({one})") if one else None, start="\x02", end="\x03")
     assert shown.count("\x02") == shown.count("\x03")

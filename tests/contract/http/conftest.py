@@ -88,6 +88,11 @@ class Server:
         finally:
             connection.close()
 
+    def drop(self, data: bytes) -> None:
+        """Send bytes and hang up."""
+        with socket.create_connection(("127.0.0.1", self.listening.port), timeout=20) as connection:
+            connection.sendall(data)
+
     def send(self, data: bytes, *, unix: bool = False) -> Answer:
         """Send bytes as they are and read the answer."""
         if unix:

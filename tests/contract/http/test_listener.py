@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import stat
 from collections.abc import Iterator
@@ -25,7 +24,8 @@ def listen(loop: Any) -> Iterator[Any]:
     def start(**where: Any) -> Listening:
         app = web.Application()
         app.router.add_get("/", _hello)
-        started.append(loop.run(serve(app, **{"port": 0} | where)))
+        where.setdefault("port", 0)
+        started.append(loop.run(serve(app, **where)))
         return started[-1]
 
     yield start
@@ -127,7 +127,7 @@ def test_a_path_too_long_for_a_socket_leaves_the_port_and_is_said(listen: Any, s
 def test_the_socket_is_gone_after_the_stop(listen: Any, loop: Any, short_directory: Path):
     listening = listen(socket_path=short_directory / "s")
     loop.run(listening.stop())
-    assert os.listdir(short_directory) == []
+    assert list(short_directory.iterdir()) == []
 
 
 def test_the_port_is_free_after_the_stop(listen: Any, loop: Any):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,29 @@ def test_what_is_no_http_is_answered_with_a_problem(server: Any, data: bytes):
     answer = server.send(data)
     check_problem(answer)
     assert 400 <= answer.status < 500
+
+
+def test_a_body_that_breaks_off_is_no_fault_of_ours(server: Any, caplog: pytest.LogCaptureFixture):
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token}\r\n"
+    server.drop(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+    assert server.ask("GET", "/v1/sessions").json["sessions"] == []
+    assert not caplog.records
+
+
+def test_an_answer_to_what_is_no_http_says_nothing_of_what_we_are_made_with(server: Any):
+    assert server.send(b"garbage\r\n\r\n").headers["Server"] == "steno"
+
+
+def test_a_body_that_is_announced_is_asked_for(server: Any):
+    head = (
+        "POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+        f"Authorization: Bearer {server.token}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.listening.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 201 ")
 
 
 def test_an_expectation_that_nobody_knows_is_passed_over(server: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -53,6 +54,15 @@ def test_a_session_that_is_not_there_is_not_found(server: Any):
 def test_the_daemon_sees_what_another_process_wrote(server: Any):
     server.store.create(id="one", title="from elsewhere")
     assert server.ask("GET", server.path("one")).json["title"] == "from elsewhere"
+
+
+def test_a_write_that_waits_for_another_process_keeps_nobody_else_waiting(server: Any):
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        with server.store.transaction():
+            made = thread.submit(server.ask, "POST", "/v1/sessions", {"id": "one"})
+            assert server.ask("GET", "/v1/status").status == 200
+            assert not made.done()
+        assert made.result().status == 201
 
 
 def test_a_patch_changes_what_it_names_and_nothing_else(server: Any):

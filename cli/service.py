@@ -1,0 +1,293 @@
+"""The verbs about this device and others: making a home, joining a vault, syncing, the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from ..daemon import control
+from ..storage.errors import HomeExists, Incomplete, InvalidInput
+from ..storage.home import Home
+from ..storage.store import SQLiteSessionStore
+from .options import format_option
+from .terminal import print_json
+
+if TYPE_CHECKING:
+    from ..daemon.listener import Listening
+
+_PASSPHRASE_FILE = click.option(
+    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the passphrase from this file."
+)
+
+
+@click.command(epilog="Example:  steno init --remote /media/usb/steno")
+@click.option("--remote", metavar="URL", help="A folder or other place where devices meet; without it, local only.")
+@_PASSPHRASE_FILE
+@format_option
+def init(remote: str | None, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make a home on this machine, and with --remote a vault that other devices can join."""
+    home = Home.from_environment()
+    if home.exists and (remote is None or home.vault_file.exists()):
+        raise HomeExists(f"there is a home in {home.data} already")
+    passphrase = None if remote is None else _passphrase(passphrase_file, confirm=True)
+    device = _make_home(home)
+    if remote is not None and passphrase is not None:
+        _make_vault(home, remote, passphrase)
+    _made(home, device, as_json=as_json)
+
+
+@click.command(epilog="Example:  steno join /media/usb/steno")
+@click.argument("url")
+@_PASSPHRASE_FILE
+@format_option
+def join(url: str, passphrase_file: Path | None, as_json: bool) -> None:
+    """Join the vault at URL, which another device made, with its passphrase."""
+    from ..sync.vault.membership import join_vault  # noqa: PLC0415  cryptography, not on the path of other verbs
+
+    home = Home.from_environment()
+    asyncio.run(join_vault(home, url, passphrase=_passphrase(passphrase_file, confirm=False)))
+    _made(home, _make_home(home), as_json=as_json)
+
+
+@click.command(epilog="Example:  steno up --yes")
+@click.option("--yes", is_flag=True, help="Import what is found without asking.")
+@click.option("--no-import", is_flag=True, help="Import nothing.")
+def up(yes: bool, no_import: bool) -> None:
+    """Set everything up and run: a home, a vault inside it, your sessions, and the daemon in the foreground."""
+    home = Home.from_environment()
+    client = control.running(home)
+    if client is not None:
+        click.echo(f"Steno already runs for {home.data} (process {client.running.pid}).")
+        return
+    if not home.exists:
+        _make_home(home)
+        click.echo(f"Made a home in {home.data}")
+    if not home.vault_file.exists() or not _belongs(home):
+        found = _make_vault(home, str(home.default_remote), None)
+        click.echo(f"Made a vault in {found.url}; the passphrase for another device to join it is")
+        click.echo(f"\n    {found.recovery}\n")
+        click.echo(f"(it is kept in {home.vault_file}; write it down)")
+    if not no_import:
+        from .finding import offer_import  # noqa: PLC0415  only here
+
+        offer_import(yes=yes)
+    _run_daemon(home, talk=True)
+
+
+@click.command(epilog="Example:  steno sync")
+@format_option
+def sync(as_json: bool) -> None:
+    """Send what was written here and take in what is new, now."""
+    home = Home.from_environment()
+    home.require()
+    client = control.running(home)
+    report = client.sync() if client is not None else msgspec.to_builtins(asyncio.run(_sync(home)))
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(
+            f"Sent {report['sent_segments']} segments, received {report['received_segments']} "
+            f"with {report['received_messages']} new messages."
+        )
+        for problem in report["problems"]:
+            click.echo(problem, err=True)
+    if report["problems"] or report["pending_segments"]:
+        raise Incomplete(count=len(report["problems"]) + report["pending_segments"])
+
+
+@click.command(epilog="Example:  steno status --json")
+@format_option
+def status(as_json: bool) -> None:
+    """Say how this home stands: what is pending, where things lie, and what is wrong."""
+    home = Home.from_environment()
+    home.require()
+    client = control.running(home)
+    found = client.status() if client is not None else _status(home)
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(found)
+    if found["problems"]:
+        raise Incomplete(count=len(found["problems"]))
+
+
+@click.group()
+def daemon() -> None:
+    """Run, start and stop the daemon, which keeps files, remote and index up to date."""
+
+
+@daemon.command("run", epilog="Example:  steno daemon run")
+def daemon_run() -> None:
+    """Run the daemon in the foreground until Ctrl-C or SIGTERM."""
+    _run_daemon(Home.from_environment(), talk=sys.stderr.isatty())
+
+
+@daemon.command("start", epilog="Example:  steno daemon start")
+def daemon_start() -> None:
+    """Start the daemon in the background and wait until it answers."""
+    client = control.start(Home.from_environment())
+    click.echo(f"The daemon runs (process {client.running.pid}) at http://127.0.0.1:{client.running.port}")
+
+
+@daemon.command("stop", epilog="Example:  steno daemon stop")
+def daemon_stop() -> None:
+    """Stop the daemon and wait until it has ended."""
+    click.echo(f"The daemon (process {control.stop(Home.from_environment())}) has stopped.")
+
+
+@daemon.command("status", epilog="Example:  steno daemon status")
+@format_option
+def daemon_status(as_json: bool) -> None:
+    """Say whether the daemon answers; the exit code is 0 only if it does."""
+    from ..storage.errors import DaemonNotRunning  # noqa: PLC0415
+
+    home = Home.from_environment()
+    home.require()
+    client = control.running(home)
+    if client is None:
+        raise DaemonNotRunning(home=str(home.data))
+    if as_json:
+        print_json({"running": True, "pid": client.running.pid, "port": client.running.port})
+    else:
+        click.echo(f"The daemon runs (process {client.running.pid}) at http://127.0.0.1:{client.running.port}")
+
+
+@click.command(epilog="Example:  steno demo")
+def demo() -> None:
+    """Watch two devices mirror sessions: two homes, two daemons, one folder, in a temporary directory."""
+    from .demo import show  # noqa: PLC0415  only here
+
+    show()
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> str:
+    """The passphrase from a file, the environment or a prompt, in this order."""
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidInput(f"{file} cannot be read ({exc})") from exc
+    elif "STENO_PASSPHRASE" in os.environ:
+        text = os.environ["STENO_PASSPHRASE"]
+    elif sys.stdin.isatty():
+        text = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    else:
+        raise InvalidInput(
+            "a passphrase is needed and there is no terminal to ask on",
+            hint="set STENO_PASSPHRASE or give --passphrase-file",
+        )
+    if not text:
+        raise InvalidInput("the passphrase is empty")
+    return text
+
+
+def _make_home(home: Home) -> str:
+    """Make the directories and the store; returns the device's id. Made twice they stay as they are."""
+    home.make()
+    with SQLiteSessionStore(home.database) as store:
+        return store.device
+
+
+def _belongs(home: Home) -> bool:
+    from ..sync.vault.membership import membership  # noqa: PLC0415
+
+    return membership(home) is not None
+
+
+def _make_vault(home: Home, url: str, passphrase: str | None) -> Any:
+    import secrets  # noqa: PLC0415
+
+    from ..sync.vault.kdf import KdfCost  # noqa: PLC0415
+    from ..sync.vault.membership import make_vault  # noqa: PLC0415
+
+    def made() -> str:
+        letters = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(20))
+        return "-".join(letters[at : at + 5] for at in range(0, 20, 5))
+
+    cost = KdfCost()
+    return asyncio.run(make_vault(home, url, passphrase=passphrase, made=made, draw=secrets.token_bytes, cost=cost))
+
+
+def _made(home: Home, device: str, *, as_json: bool) -> None:
+    from ..sync.vault.membership import membership  # noqa: PLC0415
+
+    found = membership(home)
+    if as_json:
+        vault = None if found is None else {"id": found.vault, "remote": found.url}
+        print_json({"home": str(home.data), "device": device, "vault": vault})
+        return
+    click.echo(f"Home:    {home.data}")
+    click.echo(f"Device:  {device}")
+    if found is not None:
+        click.echo(f"Vault:   {found.vault} at {found.url}")
+    click.echo("Next:    `steno daemon start`, or `steno import FILE`")
+
+
+async def _sync(home: Home) -> Any:
+    import secrets  # noqa: PLC0415
+
+    from ..daemon.lock import ProcessLock  # noqa: PLC0415
+    from ..storage.database import wall_ms  # noqa: PLC0415
+    from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
+    from ..sync.vault.membership import required_membership  # noqa: PLC0415
+    from ..sync.vault.remote import open_remote  # noqa: PLC0415
+
+    found = required_membership(home)
+    remote = open_remote(found.url)
+    try:
+        with ProcessLock(home.sync_lock, task="syncing"), SQLiteSessionStore(home.database) as store:
+            engine = VaultEngine(
+                store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=secrets.token_bytes
+            )
+            return await engine.sync()
+    finally:
+        await remote.close()
+
+
+def _status(home: Home) -> dict[str, Any]:
+    from ..daemon.status import status_of  # noqa: PLC0415
+
+    with SQLiteSessionStore(home.database, read_only=True) as store:
+        return status_of(store, home)
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    daemon_, vault, files = found["daemon"], found["vault"], found["files"]
+    click.echo(f"Home:       {found['home']}")
+    click.echo(f"Daemon:     {'process %(pid)s, http://127.0.0.1:%(port)s' % daemon_ if daemon_ else 'not running'}")
+    click.echo(f"Sessions:   {found['sessions']:,} with {found['messages']:,} messages")
+    click.echo(f"Files:      {files['directory']}" + _and_pending(files["not_written"], "not written yet"))
+    click.echo("Search:     ready" + _and_pending(found["search"]["not_indexed"], "not indexed yet"))
+    if vault:
+        click.echo(f"Remote:     {vault['remote']}" + _and_pending(vault["not_sent"], "not sent yet"))
+    else:
+        click.echo("Remote:     none")
+    click.echo(f"Conflicts:  {found['conflicts']}")
+    for problem in found["problems"]:
+        click.echo(f"Problem:    {problem}")
+
+
+def _and_pending(count: int, what: str) -> str:
+    return f" ({count:,} changes {what})" if count else ""
+
+
+def _run_daemon(home: Home, *, talk: bool) -> None:
+    import logging  # noqa: PLC0415
+
+    from ..daemon.app import run  # noqa: PLC0415  aiohttp, watchdog, opendal: only where the daemon runs
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+    def started(listening: Listening) -> None:
+        if talk:
+            click.echo(f"Files:    {home.sessions}  (open them in any editor; what you save is true everywhere)")
+            click.echo(f"Address:  http://127.0.0.1:{listening.port}  (token in {home.token_file})")
+            click.echo("Mirroring until Ctrl-C. In another terminal: steno list, steno search WORDS, steno status")
+
+    asyncio.run(run(home, started=started))

@@ -1,0 +1,353 @@
+"""The verbs that write to sessions: ``create``, ``add``, ``rename``, ``tag``, ``meta``, ``delete``, ``restore``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..storage.errors import InvalidInput, SessionNotFound, StenoError
+from ..storage.listing import resolve_deleted
+from ..storage.model import Content, Json, NewMessage, SessionHeader, check_content
+from ..storage.shape import message_json, session_json
+from ..storage.store import SQLiteSessionStore
+from .options import format_option, json_object, json_value
+from .stores import reading, writing
+from .terminal import local_time, note, one_line_json, print_json, safe_line
+
+_NO_TITLE = "(untitled)"
+
+
+@click.command(short_help="Make a session.")
+@click.option("--title", "-t", metavar="TEXT", help="Its title; without one the first message makes it.")
+@click.option("--name", metavar="TEXT", help="The same as --title.")
+@click.option("--tags", metavar="A,B", default="", help="Tags, with commas between them.")
+@click.option("--provider", metavar="NAME", help="Whose model it talks to.")
+@click.option("--model", metavar="NAME", help="Which model it talks to.")
+@click.option("--metadata", metavar="JSON", callback=json_object, help="A JSON object.")
+@click.option("--user", "user_id", metavar="ID", help="Whose session it is.")
+@click.option("--id", "session_id", metavar="ID", help="Its id; without one it gets 12 random characters.")
+@format_option
+def create(
+    *,
+    title: str | None,
+    name: str | None,
+    tags: str,
+    provider: str | None,
+    model: str | None,
+    metadata: dict[str, Json] | None,
+    user_id: str | None,
+    session_id: str | None,
+    as_json: bool,
+) -> None:
+    """Make a session and print its id.
+
+    \b
+    Examples:
+      steno create --title "Bug Investigation" --tags golang,api
+      steno create --title "API" --metadata '{"project": "backend"}' --json
+    """
+    if title is not None and name is not None and title != name:
+        note("--title is taken, --name is not.")
+    with writing() as store:
+        made = store.create(
+            id=session_id,
+            title=name if title is None else title,
+            provider=provider,
+            model=model,
+            user_id=user_id,
+            tags=[tag for tag in tags.split(",") if tag.strip()],
+            metadata=metadata,
+        )
+    if as_json:
+        print_json(session_json(made))
+        return
+    rows = [("ID", made.id), ("Title", made.title or _NO_TITLE), ("Status", made.status)]
+    rows += [("Created", local_time(made.created_at, "%Y-%m-%d %H:%M:%S")), ("Tags", ", ".join(made.tags))]
+    _print_rows(rows)
+    note(f'Add to it with `steno add {made.id} "…"`.')
+
+
+@click.command(short_help="Add a message to a session.")
+@click.argument("session", metavar="ID")
+@click.argument("text", metavar="[TEXT|-]", required=False)
+@click.option("--role", "-r", default="user", show_default=True, metavar="ROLE", help="user, assistant, system, tool, …")
+@click.option("--sender", metavar="NAME", help="Who wrote it.")
+@click.option("--model", metavar="NAME", help="Which model wrote it.")
+@click.option("--timestamp", metavar="TIME", help="When it was written, as 2026-11-20T10:00:00Z; now without it.")
+@click.option("--usage", metavar="JSON", callback=json_object, help="What it cost, a JSON object.")
+@click.option("--metadata", metavar="JSON", callback=json_object, help="A JSON object.")
+@click.option("--json-content", is_flag=True, help="TEXT is JSON: a list of blocks, or a string.")
+@click.option("--create", "make", is_flag=True, help="Make the session if no session has exactly this id.")
+@format_option
+def add(
+    *,
+    session: str,
+    text: str | None,
+    role: str,
+    sender: str | None,
+    model: str | None,
+    timestamp: str | None,
+    usage: dict[str, Json] | None,
+    metadata: dict[str, Json] | None,
+    json_content: bool,
+    make: bool,
+    as_json: bool,
+) -> None:
+    """Add a message to a session. Without TEXT, or with -, it is read from standard input.
+
+    \b
+    Examples:
+      steno add k3v9 "How do I test this?"
+      git diff | steno add @last --role user
+      steno add build-7 "started" --role system --create
+    """
+    content = _content(text, json_content=json_content)
+    new = NewMessage(
+        role=role,
+        content=content,
+        sender=sender,
+        model=model,
+        timestamp=timestamp,
+        usage=usage,
+        metadata=metadata or {},
+    )
+    with writing() as store, store.transaction():
+        session_id = _target(store, session, make=make)
+        before = store.get(session_id, deleted=True)
+        added = store.append(session_id, new)
+        after = store.get(session_id)
+    if before.deleted_at is not None:
+        note(f"{session_id} was deleted and is shown again, without its old messages.")
+    if as_json:
+        print_json({"session": session_id, **message_json(added)})
+    else:
+        click.echo(f"Added message {after.message_count} to {_named(after)}: {safe_line(added.id)}")
+
+
+@click.command(short_help="Give a session another title.")
+@click.argument("session", metavar="ID")
+@click.argument("title", metavar="TITLE")
+@format_option
+def rename(*, session: str, title: str, as_json: bool) -> None:
+    """Give a session another title.
+
+    \b
+    Example:
+      steno rename k3v9 "OAuth 2.0 Implementation Guide"
+    """
+    with writing() as store, store.transaction():
+        changed = store.update(store.resolve(session), fields={"title": title})
+    _print_session(changed, f"Renamed {_named(changed)}", as_json=as_json)
+
+
+@click.command(short_help="Add tags to a session, remove them, or print them.")
+@click.argument("session", metavar="ID")
+@click.argument("tags", metavar="[TAG]...", nargs=-1)
+@click.option("--remove", is_flag=True, help="Remove these tags instead.")
+@format_option
+def tag(*, session: str, tags: tuple[str, ...], remove: bool, as_json: bool) -> None:
+    """Add tags to a session and print what it has then. Without a tag, print them only.
+
+    \b
+    Examples:
+      steno tag k3v9 go rest-api
+      steno tag k3v9 draft --remove
+    """
+    if not tags and remove:
+        raise click.UsageError("--remove needs the tags to remove")
+    if not tags:
+        with reading() as store:
+            changed = store.get(store.resolve(session))
+    else:
+        with writing() as store, store.transaction():
+            session_id = store.resolve(session)
+            given = {"remove_tags": tags} if remove else {"add_tags": tags}
+            changed = store.update(session_id, **given)
+    _print_session(changed, safe_line(", ".join(changed.tags)), as_json=as_json)
+
+
+@click.command(short_help="Set, remove or print a session's metadata.")
+@click.argument("session", metavar="ID")
+@click.argument("key", metavar="[KEY]", required=False)
+@click.argument("value", metavar="[VALUE]", required=False)
+@click.option("--json-value", is_flag=True, help="VALUE is JSON; an object is merged into the one that is there.")
+@click.option("--unset", is_flag=True, help="Remove KEY.")
+@format_option
+def meta(
+    *, session: str, key: str | None, value: str | None, json_value: bool, unset: bool, as_json: bool
+) -> None:
+    """Set one key of a session's metadata, remove it, or print it. Without KEY, print all of it.
+
+    \b
+    Examples:
+      steno meta k3v9 project backend-service
+      steno meta k3v9 retries 3 --json-value
+      steno meta k3v9 project --unset
+    """
+    if unset and (key is None or value is not None):
+        raise click.UsageError("--unset takes a KEY and no VALUE")
+    if value is None and not unset:
+        with reading() as store:
+            found = store.get(store.resolve(session))
+        _print_metadata(found, key, as_json=as_json)
+        return
+    assert key is not None
+    patch = None if unset else _metadata_value(value or "", as_json=json_value)
+    with writing() as store, store.transaction():
+        changed = store.update(store.resolve(session), metadata={key: patch})
+    done = "Removed" if unset else "Set"
+    _print_session(changed, f"{done} {safe_line(key)} of {_named(changed)}", as_json=as_json)
+
+
+@click.command(short_help="Delete sessions; they can be restored.")
+@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@format_option
+def delete(*, sessions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Delete sessions: all of them, or none if one is unknown. `steno restore` brings them back.
+
+    \b
+    Examples:
+      steno delete k3v9
+      steno delete k3v9 x7f2 --dry-run
+    """
+    with reading() if dry_run else writing() as store:
+        if dry_run:
+            done = [store.get(each) for each in _resolve_all(store, sessions)]
+        else:
+            with store.transaction():
+                done = [store.delete(each) for each in _resolve_all(store, sessions)]
+    if as_json:
+        print_json([session_json(each) for each in done])
+        return
+    for each in done:
+        click.echo(f"{'Would delete' if dry_run else 'Deleted'} {_named(each)}")
+    if not dry_run:
+        note(f"Bring back with `steno restore {' '.join(each.id for each in done)}`.")
+
+
+@click.command(short_help="Bring back deleted sessions with their messages.")
+@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
+@format_option
+def restore(*, sessions: tuple[str, ...], as_json: bool) -> None:
+    """Bring back deleted sessions with their messages: all of them, or none if one is unknown.
+
+    \b
+    Examples:
+      steno list --deleted
+      steno restore k3v9
+    """
+    with writing() as store, store.transaction():
+        done = [store.restore(each) for each in _resolve_all(store, sessions, deleted=True)]
+    if as_json:
+        print_json([session_json(each) for each in done])
+        return
+    for each in done:
+        click.echo(f"Restored {_named(each)} with {each.message_count} messages")
+
+
+def _content(text: str | None, *, json_content: bool) -> Content:
+    """What is to be added; raises `InvalidInput` for blank text."""
+    if text is None and sys.stdin.isatty():
+        raise click.UsageError("give a TEXT, or pipe one in")
+    if text is None or text == "-":
+        try:
+            text = click.get_binary_stream("stdin").read().decode()
+        except UnicodeDecodeError as exc:
+            raise InvalidInput(f"standard input is not UTF-8 text ({exc.reason} at byte {exc.start})") from exc
+        # A pipe ends with a line end that nobody wrote.
+        text = text.removesuffix("\n")
+    content = check_content(json_value(text, "content")) if json_content else text
+    if not content or (isinstance(content, str) and not content.strip()):
+        raise InvalidInput("message cannot be empty")
+    return content
+
+
+def _target(store: SQLiteSessionStore, ref: str, *, make: bool) -> str:
+    """The session to add to. With ``make`` only a whole id counts, so that a script never meets another's session."""
+    if not make:
+        return store.resolve(ref)
+    if ref in ("-", "@last"):
+        try:
+            return store.resolve(ref)
+        except SessionNotFound:
+            return store.create().id
+    return ref if store.find(ref) else store.create(id=ref).id
+
+
+def _resolve_all(store: SQLiteSessionStore, refs: tuple[str, ...], *, deleted: bool = False) -> list[str]:
+    """The ids of several references, each once; raises `SessionNotFound` naming all that are unknown."""
+    found: list[str] = []
+    unknown: list[str] = []
+    for ref in refs:
+        try:
+            found.append(_resolve_either(store, ref) if deleted else store.get(store.resolve(ref)).id)
+        except SessionNotFound:
+            unknown.append(ref)
+    if unknown:
+        raise SessionNotFound(ref=", ".join(unknown))
+    return list(dict.fromkeys(found))
+
+
+def _resolve_either(store: SQLiteSessionStore, ref: str) -> str:
+    """A session that was deleted; one that was not stays as it is."""
+    try:
+        return resolve_deleted(store, ref)
+    except SessionNotFound:
+        return store.resolve(ref)
+
+
+def _metadata_value(text: str, *, as_json: bool) -> Json:
+    value = json_value(text, "value") if as_json else text
+    if value is None:
+        raise InvalidInput("null cannot be set", hint="use --unset to remove the key")
+    return value
+
+
+def _print_metadata(session: SessionHeader, key: str | None, *, as_json: bool) -> None:
+    if key is not None:
+        if key not in session.metadata:
+            raise _NoSuchKey(session=session.id, key=key)
+        value = session.metadata[key]
+        if as_json:
+            print_json(value)
+        else:
+            click.echo(_readable(value))
+    elif as_json:
+        print_json(session.metadata)
+    else:
+        rows = [("Title", session.title or _NO_TITLE), ("Tags", ", ".join(session.tags))]
+        _print_rows([*rows, *((name.capitalize(), _readable(value)) for name, value in session.metadata.items())])
+
+
+class _NoSuchKey(StenoError):
+    """The metadata of a session have no such key."""
+
+    exit_code = 3
+
+    def __init__(self, *, session: str, key: str) -> None:
+        super().__init__(f"session {session} has no metadata key {key}")
+
+
+def _readable(value: Json) -> str:
+    if isinstance(value, str):
+        return safe_line(value)
+    return one_line_json(value)
+
+
+def _print_session(session: SessionHeader, line: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(session_json(session))
+    else:
+        click.echo(line)
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    for name, value in rows:
+        if value:
+            click.echo(f"{safe_line(name)}: {safe_line(value)}")
+
+
+def _named(session: SessionHeader) -> str:
+    return safe_line(f"{session.id} ({session.title or _NO_TITLE})")

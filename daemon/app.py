@@ -1,0 +1,381 @@
+"""The daemon: one process of a home that keeps files, remote, index and API up to the store.
+
+Every job is a cursor on the feed, so each of them can die and resume; this module names the
+concrete classes, wires them, and wakes each job when there may be something to do
+(tests/e2e/test_daemon.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import __version__
+from ..storage.database import wall_ms
+from ..storage.errors import LocalStorageError, RemoteNotConfigured, StenoError
+from ..storage.home import Home, write_private
+from ..storage.search import index
+from ..storage.store import SQLiteSessionStore
+from ..sync.files.mirror import Mirror, MirrorStopped
+from ..sync.vault.engine import SyncReport, VaultEngine
+from ..sync.vault.membership import membership
+from ..sync.vault.names import LOG
+from ..sync.vault.remote import Remote, open_remote
+from .http import Api, Listening, make_app, serve
+from .lock import ProcessLock
+from .status import status_of
+from .watch import Watcher
+from .worker import Worker
+
+GATHER_S = 0.5
+POLL_FIRST_S, POLL_LAST_S = 2.0, 60.0
+BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 1.0, 1800.0
+STORE_POLL_S = 5.0
+VANISH_S = 1.0
+RESCAN_S = 3600.0
+STOPPED_RETRY_S = 10.0
+
+_log = logging.getLogger("steno.daemon")
+
+
+class Signal:
+    """Something may have happened: set from anywhere on the loop, waited for by one job."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self, *_: object) -> None:
+        """Say that something may have happened."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it is set, and clear it; False when the time is over first."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Daemon:
+    """The jobs of one home while they run."""
+
+    def __init__(self, home: Home, open_store: Callable[[], SQLiteSessionStore]) -> None:
+        self._home = home
+        self._open_store = open_store
+        self._workers: list[Worker] = []
+        self._listeners: list[Signal] = []
+        self._live: dict[str, Any] = {"files": {}, "vault": {}, "daemon": {}}
+        self._engine: VaultEngine | None = None
+        self._remote: Remote | None = None
+        self._watcher: Watcher | None = None
+        self._listening: Listening | None = None
+        self._new_on_remote = Signal()
+        self._wake_vault = Signal()
+        self._remote_watched = False
+        self._failures = 0
+
+    async def run(self, *, port: int, ready: Callable[[Listening], None], stop: asyncio.Event) -> None:
+        """Run every job until ``stop`` is set; ``ready`` is called when the API listens."""
+        self._reader = self._open_store()
+        self._watcher = Watcher()
+        jobs: list[asyncio.Task[None]] = []
+        try:
+            api = self._worker("api")
+            self._listening = await self._serve(api, port)
+            self._watcher.watch(self._home.data, self._in_home, recursive=False)
+            jobs = [asyncio.create_task(each) for each in (self._poll_store(), self._keep_files(), self._keep_index())]
+            if membership(self._home) is not None:
+                jobs.append(asyncio.create_task(self._keep_vault()))
+            ready(self._listening)
+            stopping = asyncio.create_task(stop.wait())
+            done, _ = await asyncio.wait([*jobs, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            for job in done - {stopping}:
+                job.result()
+        finally:
+            await self._close(jobs)
+
+    async def _close(self, jobs: list[asyncio.Task[None]]) -> None:
+        if self._listening is not None:
+            await self._listening.stop()
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        if self._watcher is not None:
+            await self._watcher.stop()
+        if self._remote is not None:
+            await self._remote.close()
+        for worker in self._workers:
+            worker.close()
+        self._reader.close()
+
+    def _worker(self, name: str) -> Worker:
+        worker = Worker(name, self._open_store)
+        self._workers.append(worker)
+        return worker
+
+    async def _serve(self, worker: Worker, port: int) -> Listening:
+        api = Api(store=worker.store, thread=worker.thread, status=self.status, sync_now=self.sync_now)
+        token = self._home.token_file.read_text(encoding="ascii").strip()
+        listening = await serve(make_app(api, token=token), port=port, socket_path=self._home.socket)
+        for note in listening.notes:
+            _log.warning("%s", note)
+        return listening
+
+    def status(self) -> dict[str, Any]:
+        """How the home stands, with what only the running daemon knows."""
+        live = {part: values for part, values in self._live.items() if part != "vault" or self._engine is not None}
+        if self._remote is not None:
+            live["vault"] = {**live["vault"], "requests": dict(self._remote.requests)}
+        port = self._listening.port if self._listening else 0
+        live["daemon"] = {"pid": os.getpid(), "port": port, "version": __version__}
+        return status_of(self._reader, self._home, live=live)
+
+    async def sync_now(self) -> dict[str, Any]:
+        """Push and pull at once; raises the errors of the remote."""
+        if self._engine is None:
+            raise RemoteNotConfigured(home=str(self._home.data))
+        report = await self._engine.sync()
+        self._new_on_remote.set()
+        return msgspec.to_builtins(report)
+
+    # What wakes the jobs
+
+    def _feed(self) -> Signal:
+        signal_ = Signal()
+        self._listeners.append(signal_)
+        signal_.set()
+        return signal_
+
+    def _in_home(self, path: Path) -> None:
+        if path.name.startswith(self._home.database.name):
+            self._feed_moved()
+
+    def _feed_moved(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+    async def _poll_store(self) -> None:
+        """Look now and then whether another process wrote, where the file system did not say so."""
+        seen = 0
+        while True:
+            version = self._reader.one("PRAGMA data_version")[0]
+            if version != seen:
+                seen = version
+                self._feed_moved()
+            await asyncio.sleep(STORE_POLL_S)
+
+    # The files
+
+    async def _keep_files(self) -> None:
+        worker = self._worker("files")
+        mirror = Mirror(worker.store, self._home.sessions)
+        wake = self._feed()
+        touched: set[Path] = set()
+
+        def happened(path: Path) -> None:
+            touched.add(path)
+            wake.set()
+
+        while True:
+            try:
+                await worker.run(mirror.start)
+                if self._watcher is not None:
+                    self._watcher.watch(self._home.sessions, happened, recursive=True)
+                self._live["files"] = {"stopped": None}
+                await self._mirror(worker, mirror, wake, touched)
+            except MirrorStopped as exc:
+                await self._files_stopped(exc)
+            except LocalStorageError as exc:
+                await self._files_stopped(exc)
+
+    async def _files_stopped(self, exc: StenoError) -> None:
+        if self._live["files"].get("stopped") != exc.line:
+            _log.error("%s", exc.line)
+        self._live["files"] = {"stopped": exc.line}
+        await asyncio.sleep(STOPPED_RETRY_S)
+
+    async def _mirror(self, worker: Worker, mirror: Mirror, wake: Signal, touched: set[Path]) -> None:
+        gone: dict[str, float] = {}
+        scanned = time.monotonic()
+        wait_s: float | None = 0.0
+        while True:
+            await wake.wait(wait_s)
+            paths = [path for path in touched if path.is_relative_to(self._home.sessions)]
+            touched.clear()
+            now = time.monotonic()
+            if paths:
+                for path in await worker.run(lambda paths=paths: mirror.saved(paths)):
+                    gone.setdefault(path, now)
+            due = [path for path, since in gone.items() if now - since >= VANISH_S]
+            if due:
+                await worker.run(lambda due=due: mirror.vanished(due))
+                gone = {path: since for path, since in gone.items() if path not in due}
+            if now - scanned > RESCAN_S:
+                await worker.run(mirror.scan)
+                scanned = now
+            later_s = await worker.run(mirror.write_pending)
+            wait_s = min(
+                [RESCAN_S, *([] if later_s is None else [later_s]), *([VANISH_S] if gone else [])],
+            )
+
+    # The index
+
+    async def _keep_index(self) -> None:
+        worker = self._worker("index")
+        wake = self._feed()
+        while True:
+            await wake.wait(None)
+            # Bulk writes come in bursts: let them pass, the index is allowed to lag.
+            await asyncio.sleep(GATHER_S)
+            while (await worker.run(lambda: index(worker.store))).remaining:
+                await asyncio.sleep(0)
+
+    # The vault
+
+    async def _keep_vault(self) -> None:
+        lock = ProcessLock(self._home.sync_lock, task="syncing")
+        self._listeners.append(self._wake_vault)
+        while True:
+            try:
+                with lock:
+                    await self._mirror_vault()
+            except StenoError as exc:
+                self._failures += 1
+                self._live["vault"] = {**self._live["vault"], "error": exc.line}
+                _log.warning("%s", exc.line)
+            back_off_s = min(BACK_OFF_FIRST_S * 2 ** min(self._failures, 20), BACK_OFF_LAST_S) * random.uniform(0.5, 1.0)  # noqa: S311
+            await self._new_on_remote.wait(back_off_s)
+
+    async def _mirror_vault(self) -> None:
+        found = membership(self._home)
+        if found is None:
+            raise RemoteNotConfigured(home=str(self._home.data))
+        if self._remote is None:
+            worker = self._worker("sync")
+            self._remote = open_remote(found.url)
+            self._engine = VaultEngine(
+                worker.store, self._remote, vault=found.vault, keyring=found.keyring,
+                now_ms=wall_ms, draw=secrets.token_bytes, work=worker.run,
+            )  # fmt: skip
+        engine = self._engine
+        assert engine is not None, "made together with the remote"
+        self._say(await engine.sync())
+        watched = self._watch_remote(self._remote.folder)
+        poll_s = POLL_LAST_S if watched else POLL_FIRST_S
+        pulled = pushed = time.monotonic()
+        while True:
+            wanted_s = max(0.0, pulled + poll_s - time.monotonic())
+            written, news = await _either(self._wake_vault, self._new_on_remote, wanted_s)
+            if written:
+                await asyncio.sleep(max(0.0, pushed + GATHER_S - time.monotonic()))
+                report = await engine.push()
+                if report.sent_segments:
+                    pushed = time.monotonic()
+                    poll_s = POLL_LAST_S if watched else POLL_FIRST_S
+                self._say(report)
+            if news or time.monotonic() - pulled >= poll_s:
+                report = await engine.pull()
+                pulled = time.monotonic()
+                poll_s = POLL_LAST_S if watched else min(poll_s * 1.5, POLL_LAST_S)
+                if report.received_segments:
+                    poll_s = POLL_LAST_S if watched else POLL_FIRST_S
+                self._say(report)
+
+    def _say(self, report: SyncReport) -> None:
+        self._failures = 0
+        self._live["vault"] = {"error": None, "problems": report.problems, "synced_ms": wall_ms()}
+        if report.sent_segments or report.received_segments:
+            _log.info(
+                "sent %d segments, received %d with %d new messages",
+                report.sent_segments, report.received_segments, report.received_messages,
+            )  # fmt: skip
+
+    def _watch_remote(self, folder: Path | None) -> bool:
+        """Watch a folder remote for what others put there; our own objects are no news."""
+        if folder is None or self._watcher is None or self._remote_watched:
+            return self._remote_watched
+        own, log = f"{self._reader.device}.", LOG.rstrip("/")
+
+        def happened(path: Path) -> None:
+            # The directory above log/ is watched, since log/ may not be there yet.
+            if path.parent.name == log and not path.name.startswith((own, ".")):
+                self._new_on_remote.set()
+
+        self._remote_watched = folder.is_dir() and self._watcher.watch(folder, happened, recursive=True)
+        return self._remote_watched
+
+
+async def _either(first: Signal, second: Signal, timeout_s: float) -> tuple[bool, bool]:
+    """Wait until one of two signals is set or the time is over; which of them were."""
+    waits = [asyncio.ensure_future(each.wait(timeout_s)) for each in (first, second)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return tuple(wait.done() and wait.result() for wait in waits)  # pyright: ignore[reportReturnType]
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
+    """Run the daemon of a home until SIGTERM or SIGINT; raises `HomeBusy` where one runs already."""
+    home.require()
+    settings = home.settings()
+    with ProcessLock(home.daemon_lock, task="the daemon"):
+        _make_token(home)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+        def open_store() -> SQLiteSessionStore:
+            return SQLiteSessionStore(home.database, durability=settings.storage.durability)
+
+        def ready(listening: Listening) -> None:
+            running = {
+                "pid": os.getpid(),
+                "port": listening.port,
+                "socket": None if listening.socket is None else str(listening.socket),
+            }
+            write_private(home.daemon_file, msgspec.json.encode(running) + b"\n")
+            _notify("READY=1")
+            started(listening)
+
+        try:
+            await Daemon(home, open_store).run(port=settings.daemon.port, ready=ready, stop=stop)
+        finally:
+            _notify("STOPPING=1")
+            with contextlib.suppress(OSError):
+                home.daemon_file.unlink()
+
+
+def _make_token(home: Home) -> None:
+    if not home.token_file.exists():
+        write_private(home.token_file, secrets.token_urlsafe(32).encode() + b"\n")
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.connect("\0" + address[1:] if address.startswith("@") else address)
+        channel.send(state.encode())
+
+

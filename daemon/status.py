@@ -1,0 +1,86 @@
+"""How a home stands: values, for people and programs, with or without a running daemon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..storage.home import Home
+from ..storage.store import SQLiteSessionStore
+
+
+def status_of(store: SQLiteSessionStore, home: Home, *, live: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The status of a home. ``live`` is what only a running daemon knows; None where none runs."""
+    sessions, messages = store.count()
+    vault = _vault(store, home)
+    refused = store.execute("SELECT path, line, reason FROM refused ORDER BY path").fetchall()
+    conflicts = store.one("SELECT count(*) FROM registers WHERE conflict")[0]
+    incomplete = [row[0] for row in store.execute("SELECT id FROM sessions WHERE incomplete ORDER BY id LIMIT 20")]
+    found: dict[str, Any] = {
+        "home": str(home.data),
+        "device": store.device,
+        "sessions": sessions,
+        "messages": messages,
+        "conflicts": conflicts,
+        "incomplete": incomplete,
+        "files": {
+            "directory": str(home.sessions),
+            "not_written": _behind(store, "files"),
+            "refused": [{"path": path, "line": line, "reason": reason} for path, line, reason in refused],
+        },
+        "search": {"not_indexed": _behind(store, "search")},
+        "vault": vault,
+        "daemon": None,
+    }
+    for part, values in (live or {}).items():
+        here = found.get(part)
+        found[part] = {**here, **values} if isinstance(here, dict) else values
+    found["problems"] = _problems(found)
+    return found
+
+
+def _vault(store: SQLiteSessionStore, home: Home) -> dict[str, Any] | None:
+    if not home.vault_file.exists():
+        return None
+    from ..sync.vault.membership import membership  # noqa: PLC0415  cryptography: only where there is a vault
+
+    found = membership(home)
+    if found is None:
+        return None
+    sent, floor = store.cursor(f"push:{found.vault}"), store.cursor(f"push-floor:{found.vault}")
+    pending = store.one("SELECT count(*) FROM outbox WHERE vault = ?", (found.vault,))[0]
+    aside = store.execute(
+        "SELECT name, problem FROM objects WHERE vault = ? AND problem != '' ORDER BY name", (found.vault,)
+    ).fetchall()
+    unsent = sum(
+        store.one(f"SELECT count(*) FROM {table} WHERE seq > ? AND local_seq > ?", (sent, floor))[0]  # noqa: S608
+        for table in ("sessions", "messages")
+    )
+    return {
+        "remote": found.url,
+        "id": found.vault,
+        "not_sent": unsent,
+        "pending_segments": pending,
+        "set_aside": [{"object": name, "problem": problem} for name, problem in aside],
+    }
+
+
+def _behind(store: SQLiteSessionStore, consumer: str) -> int:
+    since = store.cursor(consumer)
+    return sum(
+        store.one(f"SELECT count(*) FROM {table} WHERE seq > ?", (since,))[0]  # noqa: S608
+        for table in ("sessions", "messages")
+    )
+
+
+def _problems(found: dict[str, Any]) -> list[str]:
+    """What a person should look at, one line each."""
+    files, vault = found["files"], found["vault"] or {}
+    problems = [f"{each['path']}, line {each['line']}: {each['reason']}" for each in files["refused"]]
+    if files.get("stopped"):
+        problems.append(files["stopped"])
+    if vault.get("error"):
+        problems.append(vault["error"])
+    problems += [each["problem"] for each in vault.get("set_aside", [])]
+    problems += [each for each in vault.get("problems", []) if each not in problems]
+    problems += [f"session {each} is incomplete: some of it has not arrived" for each in found["incomplete"]]
+    return problems

@@ -1,0 +1,44 @@
+"""Taking in what this program exported: besides what other tools know, its own fields return.
+
+They are written only with the session itself: one that is here already is brought up to the file's
+messages like any other transcript, and keeps its own state (tests/unit/test_restoring.py).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .edit import Edit
+from .importing import Imported, take_in
+from .registers import text_of
+from .rows import decode_json
+from .stamps import DERIVED
+from .state import touch
+from .store import SQLiteSessionStore
+from .transcripts.steno_json import Exported
+
+
+def bring_back(store: SQLiteSessionStore, exported: Exported) -> Imported:
+    """Bring a session up to an export of it, all or nothing; raises `InvalidInput`."""
+    with store.transaction():
+        row = store.find(exported.id)
+        if row is not None and decode_json(row.metadata) == exported.metadata:
+            # What a person wrote here is no news because a file repeats it.
+            exported = msgspec.structs.replace(exported, metadata={})
+        done = take_in(store, exported)
+        if done.created:
+            _settle(store, exported)
+        return done
+
+
+def _settle(store: SQLiteSessionStore, exported: Exported) -> None:
+    row = store.find(exported.id)
+    assert row is not None
+    edit = Edit(store, row, rank=DERIVED)
+    if exported.status != "active":
+        edit.set("status", text_of(exported.status))
+    if exported.user_id is not None:
+        edit.set("user_id", text_of(exported.user_id))
+    edit.set_document("state", exported.state)
+    edit.finish(touched_ms=exported.updated_ms)
+    touch(store, row.no, exported.updated_ms)
