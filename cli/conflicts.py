@@ -6,22 +6,21 @@ import click
 import msgspec
 
 from ..storage.conflicts import Conflict, Written, conflicts
-from .options import format_option
+from .options import examples, format_option
 from .stores import reading
 from .terminal import local_time, note, one_line_json, print_json, safe_line
 
 
-@click.command("conflicts", short_help="List what was edited differently on two devices.")
+@click.command(
+    "conflicts",
+    short_help="List what was edited differently on two devices.",
+    epilog=examples("steno conflicts", "steno conflicts --json | jq '.[].field'"),
+)
 @format_option
 def list_conflicts(*, as_json: bool) -> None:
     """List fields that were edited differently on two devices: what is shown, and the values that lost.
 
     Writing the field again, on any device, settles it everywhere.
-
-    \b
-    Examples:
-      steno conflicts
-      steno conflicts --json | jq '.[].field'
     """
     with reading() as store:
         device = store.device

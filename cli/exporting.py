@@ -13,6 +13,7 @@ import click
 from ..storage.errors import InvalidInput, LocalStorageError
 from ..storage.model import Message, SessionHeader
 from ..storage.store import SQLiteSessionStore
+from .options import examples
 from .rendering import readable
 from .stores import reading
 from .terminal import escaped, note, safe
@@ -21,7 +22,15 @@ _Pieces = Iterable[bytes]
 _EXTENSIONS = {"json": "json", "jsonl": "jsonl", "markdown": "md"}
 
 
-@click.command(short_help="Write sessions to files.")
+@click.command(
+    short_help="Write sessions to files.",
+    epilog=examples(
+        "steno export k3v9",
+        "steno export k3v9 --format markdown -o session.md",
+        "steno export --all -o backup.json",
+        "steno export @last -o - | jq '.messages | length'",
+    ),
+)
 @click.argument("sessions", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every session.")
 @click.option("--output", "-o", metavar="FILE|-", help="Where to; - is standard output.  [default: session-<id>.<ext>]")
@@ -30,15 +39,7 @@ _EXTENSIONS = {"json": "json", "jsonl": "jsonl", "markdown": "md"}
     type=click.Choice([*_EXTENSIONS, "md"], case_sensitive=False),
 )  # fmt: skip
 def export(*, sessions: tuple[str, ...], every: bool, output: str | None, form: str) -> None:
-    """Write sessions to files. Without -o, each goes into a file of its own in this directory.
-
-    \b
-    Examples:
-      steno export k3v9
-      steno export k3v9 --format markdown -o session.md
-      steno export --all -o backup.json
-      steno export @last -o - | jq '.messages | length'
-    """
+    """Write sessions to files. Without -o, each goes into a file of its own in this directory."""
     if every == bool(sessions):
         raise click.UsageError("name the sessions to export, or give --all")
     if every and output is None:
@@ -127,13 +128,15 @@ def _write_file(path: Path, document: _Pieces) -> None:
             raise InvalidInput(f"{path} is a directory", hint="name the file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.writelines(document)
             file.flush()
             os.fsync(descriptor)
         temporary.replace(path)
     except OSError as exc:
-        raise LocalStorageError(f"{path} cannot be written ({exc.strerror})", hint="choose another place with -o") from exc
+        raise LocalStorageError(
+            f"{path} cannot be written ({exc.strerror})", hint="choose another place with -o"
+        ) from exc
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from ..storage.restoring import bring_back
 from ..storage.store import SQLiteSessionStore
 from ..storage.transcripts import Transcript, read_transcripts
 from ..storage.transcripts.steno_json import Exported
-from .options import format_option
+from .options import examples, format_option
 from .stores import writing
 from .terminal import note, print_json, safe_line
 
@@ -75,7 +75,11 @@ class Summary(msgspec.Struct, kw_only=True):
         """The same for programs; all faults, not only the first ones."""
         return {
             "files": self.files,
-            "sessions": {"new": len(self.new), "changed": len(self.changed - self.new), "unchanged": len(self._unchanged)},
+            "sessions": {
+                "new": len(self.new),
+                "changed": len(self.changed - self.new),
+                "unchanged": len(self._unchanged),
+            },
             "session_ids": sorted(self.new | self.changed | self.unchanged),
             "messages_added": self.messages_added,
             "left_out": dict(sorted(self.left_out.items())),
@@ -107,7 +111,15 @@ class _Nothing(StenoError):
     exit_code = 4
 
 
-@click.command("import", short_help="Import sessions of other tools, or exported ones.")
+@click.command(
+    "import",
+    short_help="Import sessions of other tools, or exported ones.",
+    epilog=examples(
+        "steno import ~/.claude/projects",
+        "steno import session.json backup.json",
+        "curl -s https://example.com/chats.jsonl | steno import -",
+    ),
+)
 @click.argument(
     "paths", metavar="PATH...|-", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True, readable=False)
 )
@@ -117,18 +129,12 @@ def import_sessions(*, paths: tuple[str, ...], as_json: bool) -> None:
 
     Known are Claude Code and Codex transcripts, OpenAI and ShareGPT JSONL, and what `steno export` wrote. Importing
     twice changes nothing. A directory is searched for *.jsonl, *.json and *.jsonl.zst.
-
-    \b
-    Examples:
-      steno import ~/.claude/projects
-      steno import session.json backup.json
-      curl -s https://example.com/chats.jsonl | steno import -
     """
     summary = Summary()
     progress = _Progress()
     with writing() as store:
         for name, source in _sources(paths):
-            progress.say(name, summary)
+            progress.say(summary)
             try:
                 _take_file(store, name, source, summary)
             except InvalidInput as exc:
@@ -181,8 +187,9 @@ def _sources(paths: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:
     """What to read: files as they are named, those of directories by their suffix, in order."""
     for path in paths:
         if path == "-":
-            yield _STDIN, click.get_binary_stream("stdin").read()
-        elif os.path.isdir(path):
+            piped: bytes = sys.stdin.buffer.read()
+            yield _STDIN, piped
+        elif Path(path).is_dir():
             yield from ((str(each), each) for each in _files_below(Path(path)))
         else:
             yield path, Path(path)
@@ -207,7 +214,7 @@ class _Progress:
         self._wanted = sys.stderr.isatty()
         self._next_s = time.monotonic() + 0.5
 
-    def say(self, name: str, summary: Summary) -> None:
+    def say(self, summary: Summary) -> None:
         """Say how far it is, a few times a second."""
         if self._wanted and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + 0.2

@@ -8,14 +8,20 @@ import click
 
 from ..storage.listing import SORTS, Filter, listed
 from ..storage.shape import session_json
-from .options import filter_of, filter_options, format_option, positive
+from .options import examples, filter_of, filter_options, format_option, positive
 from .stores import reading
 from .terminal import local_time, note, print_json, safe_line, table
 
 DEFAULT_LIMIT = 10
 
 
-@click.command("list", short_help="List sessions, the last written to first.")
+@click.command(
+    "list",
+    short_help="List sessions, the last written to first.",
+    epilog=examples(
+        "steno list --tag go --since 2026-11-01", "steno list --all --sort title", "steno list --all --json | jq length"
+    ),
+)
 @click.option("--all", "every", is_flag=True, help="Every session, not only the first ones.")
 @click.option("--limit", "-n", type=int, callback=positive, help=f"At most so many (default {DEFAULT_LIMIT}).")
 @click.option("--search", "title", metavar="TEXT", help="With this text in the title.")
@@ -40,14 +46,7 @@ def list_sessions(
     deleted: bool,
     as_json: bool,
 ) -> None:
-    """List sessions, the last written to first.
-
-    \b
-    Examples:
-      steno list --tag go --since 2026-11-01
-      steno list --all --sort title
-      steno list --all --json | jq length
-    """
+    """List sessions, the last written to first."""
     chosen = filter_of(
         title=title, tags=tags, project=project, provider=provider, status=status, since=since, until=until
     )
@@ -60,7 +59,12 @@ def list_sessions(
         print_json([session_json(session) for session in shown])
     elif shown:
         rows = [
-            (safe_line(each.id), safe_line(each.title) or "(untitled)", local_time(each.created_at), str(each.message_count))
+            (
+                safe_line(each.id),
+                safe_line(each.title) or "(untitled)",
+                local_time(each.created_at),
+                str(each.message_count),
+            )
             for each in shown
         ]
         click.echo("\n".join(table(("ID", "TITLE", "CREATED", "MESSAGES"), rows, flexible=1)))

@@ -14,6 +14,7 @@ import click
 
 from .. import __version__
 from ..storage.errors import StenoError
+from .options import examples
 from .verbs import Verbs
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2, 4, 130, 141
@@ -23,17 +24,14 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2
     cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="A session may be named by its id, the beginning of it, its exact title, or @last (or -) for the most recent.",
+    epilog=f"""A session may be named by its id, the beginning of it, its exact title, or @last for the most recent.
+
+{examples("steno up", "steno list", 'steno search "words"', "steno show @last")}""",
 )
 @click.version_option(__version__, prog_name="steno")
 @click.pass_context
 def steno(ctx: click.Context) -> None:
-    """Keep your AI and chat sessions: in files you can edit, searchable, the same on every machine.
-
-    \b
-    Start with:  steno up
-    Then try:    steno list      steno search "words"      steno show @last
-    """
+    """Keep your AI and chat sessions: in files you can edit, searchable, the same on every machine."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -49,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough. What is left in the buffer must not be tried again at exit.
         _discard_output()
         return EXIT_PIPE_CLOSED
-    except BaseException as exc:  # noqa: BLE001  the last place where anything can be told
+    except BaseException as exc:  # the last place where anything can be told
         if isinstance(exc, SystemExit):
             raise
         if os.environ.get("STENO_DEBUG", "") not in ("", "0"):
@@ -61,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def told(exc: BaseException) -> tuple[str, int]:
+def told(exc: BaseException) -> tuple[str, int]:  # noqa: PLR0911  one line for each kind
     """The line that a person is told, and the exit code."""
     if isinstance(exc, StenoError):
         return f"Error: {exc.line}", exc.exit_code
@@ -97,7 +95,7 @@ def _run(arguments: list[str]) -> int:
 
 def _of_sqlite(exc: BaseException) -> bool:
     """Say whether the one SQLite library of this process raised it; asked only once it was imported."""
-    module = sys.modules.get(f"{__package__.rpartition('.')[0]}.storage.sqlite")
+    module = sys.modules.get(f"{StenoError.__module__.rpartition('.')[0]}.sqlite")
     return module is not None and isinstance(exc, module.dbapi.Error)
 
 

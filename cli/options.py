@@ -18,6 +18,12 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 _FORMATS = ("text", "json")
 
 
+def examples(*lines: str) -> str:
+    """The end of a verb's help: commands that work as they are printed."""
+    # click keeps a paragraph that begins with a backspace as it is.
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 def format_option(verb: Callable[..., None]) -> Callable[..., None]:
     """Add ``--format text|json`` and ``--json``; the verb gets ``as_json``."""
 
@@ -27,7 +33,8 @@ def format_option(verb: Callable[..., None]) -> Callable[..., None]:
 
     choice = click.Choice(_FORMATS, case_sensitive=False)
     with_json = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")(printing)
-    return click.option("--format", "form", type=choice, default="text", show_default=True, help="How to print.")(with_json)
+    form = click.option("--format", "form", type=choice, default="text", show_default=True, help="How to print.")
+    return form(with_json)
 
 
 def filter_options(verb: _Verb) -> _Verb:
@@ -37,8 +44,8 @@ def filter_options(verb: _Verb) -> _Verb:
         click.option("--project", metavar="NAME", help="Of this project (metadata.project)."),
         click.option("--provider", metavar="NAME", help="Of this provider."),
         click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="With this status."),
-        click.option("--since", metavar="DATE", callback=_date, help="Last written to on this day or later (YYYY-MM-DD)."),
-        click.option("--until", metavar="DATE", callback=_date, help="Last written to on this day or before."),
+        click.option("--since", metavar="DATE", callback=_date, help="Written to on this day or later (YYYY-MM-DD)."),
+        click.option("--until", metavar="DATE", callback=_date, help="Last written to on this day or before it."),
     )):  # fmt: skip
         verb = option(verb)
     return verb

@@ -28,7 +28,7 @@ def _block(block: dict[str, Json]) -> str:
 
 
 def _result(content: Json) -> str:
-    if isinstance(content, list) and all(isinstance(each, dict) and isinstance(each.get("type"), str) for each in content):
+    if isinstance(content, list) and all(isinstance(each, dict) and "type" in each for each in content):
         return readable(content)
     return content if isinstance(content, str) else one_line_json(content)
 
@@ -36,8 +36,9 @@ def _result(content: Json) -> str:
 def _without_data(value: Json) -> Json:
     """A JSON value with long binary data replaced by its length."""
     if isinstance(value, dict):
-        return {
-            key: f"({len(item)} characters)" if key in _DATA and isinstance(item, str) and len(item) > 200 else _without_data(item)
-            for key, item in value.items()
-        }
+        return {key: _size(item) if key in _DATA else _without_data(item) for key, item in value.items()}
     return [_without_data(item) for item in value] if isinstance(value, list) else value
+
+
+def _size(value: Json) -> Json:
+    return f"({len(value)} characters)" if isinstance(value, str) and len(value) > 200 else _without_data(value)

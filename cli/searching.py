@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -12,7 +12,7 @@ import msgspec
 from ..storage.errors import LocalStorageError
 from ..storage.search import Hit, search
 from ..storage.store import SQLiteSessionStore
-from .options import filter_of, filter_options, format_option, positive
+from .options import examples, filter_of, filter_options, format_option, positive
 from .stores import reading, writing
 from .terminal import columns, local_time, note, print_json, safe_line
 
@@ -23,9 +23,19 @@ DEFAULT_LIMIT = 50
 _BEGIN, _END = "\x01", "\x02"
 
 
-@click.command("search", short_help="Find messages and sessions by their words.")
+@click.command(
+    "search",
+    short_help="Find messages and sessions by their words.",
+    epilog=examples(
+        "steno search JWT authentication",
+        """steno search '"exact phrase"' --tag go""",
+        "steno search 'config*' --session @last --json",
+    ),
+)
 @click.argument("words", metavar="WORDS...", nargs=-1, required=True)
-@click.option("--limit", "-n", type=int, callback=positive, default=DEFAULT_LIMIT, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", "-n", type=int, callback=positive, default=DEFAULT_LIMIT, show_default=True, help="At most so many."
+)
 @click.option("--session", "-s", metavar="ID", help="In this session only.")
 @filter_options
 @format_option
@@ -42,14 +52,7 @@ def search_sessions(
     until: datetime | None,
     as_json: bool,
 ) -> None:
-    """Find messages and sessions in which all the words stand, the best match first.
-
-    \b
-    Examples:
-      steno search JWT authentication
-      steno search '"exact phrase"' --tag go
-      steno search 'config*' --session @last --json
-    """
+    """Find messages and sessions in which all the words stand, the best match first."""
     if limit > MAX_LIMIT:
         raise click.UsageError(f"search limit exceeds maximum allowed ({MAX_LIMIT})")
     chosen = filter_of(tags=tags, project=project, provider=provider, status=status, since=since, until=until)
@@ -72,7 +75,7 @@ def search_sessions(
 
 
 @contextmanager
-def _catching_up() -> Iterator[SQLiteSessionStore]:
+def _catching_up() -> Generator[SQLiteSessionStore]:
     """The store, writable so that the index can catch up first; read-only where the disk refuses that."""
     try:
         opened = writing()

@@ -9,7 +9,7 @@ import click
 from ..storage.model import Message, SessionHeader
 from ..storage.shape import message_json, session_json
 from ..storage.store import SQLiteSessionStore
-from .options import format_option, positive
+from .options import examples, format_option, positive
 from .rendering import readable
 from .stores import reading
 from .terminal import local_time, print_json, safe, safe_line
@@ -17,24 +17,18 @@ from .terminal import local_time, print_json, safe, safe_line
 _RULE = "─" * 60
 
 
-@click.command(short_help="Show a session and its messages.")
+@click.command(
+    short_help="Show a session and its messages.",
+    epilog=examples("steno show k3v9", "steno show @last --last 5", 'steno show "Bug Investigation" --json'),
+)
 @click.argument("session", metavar="ID")
 @click.option("--limit", "-n", type=int, callback=positive, help="At most so many messages, from the first on.")
 @click.option("--skip", type=click.IntRange(min=0), default=0, help="Leave out so many messages at the beginning.")
 @click.option("--last", type=int, callback=positive, help="Only the newest so many messages.")
 @click.option("--summary", is_flag=True, help="No messages.")
 @format_option
-def show(
-    *, session: str, limit: int | None, skip: int, last: int | None, summary: bool, as_json: bool
-) -> None:
-    """Show a session and its messages.
-
-    \b
-    Examples:
-      steno show k3v9
-      steno show @last --last 5
-      steno show "Bug Investigation" --json
-    """
+def show(*, session: str, limit: int | None, skip: int, last: int | None, summary: bool, as_json: bool) -> None:
+    """Show a session and its messages."""
     if last is not None and (limit is not None or skip):
         raise click.UsageError("--last goes without --limit and --skip")
     with reading() as store:

@@ -1,12 +1,12 @@
 """How a verb opens the store of this home: to look, or to write.
 
 Looking opens the database read-only, so that it needs no room on the disk and never waits for a
-writer (tests/unit/test_cli_stores.py).
+writer (tests/unit/test_cli_sessions.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..storage.home import Home
@@ -14,7 +14,7 @@ from ..storage.store import SQLiteSessionStore
 
 
 @contextmanager
-def reading() -> Iterator[SQLiteSessionStore]:
+def reading() -> Generator[SQLiteSessionStore]:
     """The store to look at, as it is at one moment; raises `NoHome`."""
     home = Home.from_environment()
     home.require()
@@ -25,7 +25,7 @@ def reading() -> Iterator[SQLiteSessionStore]:
 
 
 @contextmanager
-def writing() -> Iterator[SQLiteSessionStore]:
+def writing() -> Generator[SQLiteSessionStore]:
     """The store to write to; raises `NoHome`."""
     home = Home.from_environment()
     home.require()

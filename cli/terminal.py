@@ -23,14 +23,14 @@ _MARGIN = 1
 
 
 def safe(text: str) -> str:
-    """The text with steering characters as ``\\x1b``; lines and tabs stay."""
+    """The text with steering characters by their number; lines and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
     return _STEERING.sub(_number, text.replace("\r\n", "\n"))
 
 
 def safe_line(text: str) -> str:
-    """The text on one line, with steering characters as ``\\x1b``."""
+    """The text on one line, with steering characters by their number."""
     return _LINE_ENDS.sub(" ", safe(text))
 
 

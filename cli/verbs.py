@@ -45,11 +45,11 @@ ALIASES = {"ls": "list", "l": "list", "view": "show", "get": "show", "rm": "dele
 class Verbs(click.Group):
     """A group whose commands are imported when they are used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click hands it over
         """Every verb, without aliases."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  as above
         """Import the verb of this name or alias; None for an unknown one."""
         found = VERBS.get(ALIASES.get(cmd_name, cmd_name))
         if found is None:
@@ -70,7 +70,7 @@ class Verbs(click.Group):
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"there is no verb {name}{meant}", ctx)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  as above
         """Write the verbs in their sections."""
         for title, section in SECTIONS.items():
             with formatter.section(title):

@@ -11,14 +11,20 @@ from ..storage.listing import resolve_deleted
 from ..storage.model import Content, Json, NewMessage, SessionHeader, check_content
 from ..storage.shape import message_json, session_json
 from ..storage.store import SQLiteSessionStore
-from .options import format_option, json_object, json_value
+from .options import examples, format_option, json_object, json_value
 from .stores import reading, writing
 from .terminal import local_time, note, one_line_json, print_json, safe_line
 
 _NO_TITLE = "(untitled)"
 
 
-@click.command(short_help="Make a session.")
+@click.command(
+    short_help="Make a session.",
+    epilog=examples(
+        'steno create --title "Bug Investigation" --tags golang,api',
+        """steno create --title "API" --metadata '{"project": "backend"}' --json""",
+    ),
+)
 @click.option("--title", "-t", metavar="TEXT", help="Its title; without one the first message makes it.")
 @click.option("--name", metavar="TEXT", help="The same as --title.")
 @click.option("--tags", metavar="A,B", default="", help="Tags, with commas between them.")
@@ -40,13 +46,7 @@ def create(
     session_id: str | None,
     as_json: bool,
 ) -> None:
-    """Make a session and print its id.
-
-    \b
-    Examples:
-      steno create --title "Bug Investigation" --tags golang,api
-      steno create --title "API" --metadata '{"project": "backend"}' --json
-    """
+    """Make a session and print its id."""
     if title is not None and name is not None and title != name:
         note("--title is taken, --name is not.")
     with writing() as store:
@@ -68,10 +68,17 @@ def create(
     note(f'Add to it with `steno add {made.id} "…"`.')
 
 
-@click.command(short_help="Add a message to a session.")
+@click.command(
+    short_help="Add a message to a session.",
+    epilog=examples(
+        'steno add k3v9 "How do I test this?"',
+        "git diff | steno add @last --role user",
+        'steno add build-7 "started" --role system --create',
+    ),
+)
 @click.argument("session", metavar="ID")
 @click.argument("text", metavar="[TEXT|-]", required=False)
-@click.option("--role", "-r", default="user", show_default=True, metavar="ROLE", help="user, assistant, system, tool, …")
+@click.option("--role", "-r", default="user", show_default=True, metavar="ROLE", help="user, assistant, …")
 @click.option("--sender", metavar="NAME", help="Who wrote it.")
 @click.option("--model", metavar="NAME", help="Which model wrote it.")
 @click.option("--timestamp", metavar="TIME", help="When it was written, as 2026-11-20T10:00:00Z; now without it.")
@@ -94,14 +101,7 @@ def add(
     make: bool,
     as_json: bool,
 ) -> None:
-    """Add a message to a session. Without TEXT, or with -, it is read from standard input.
-
-    \b
-    Examples:
-      steno add k3v9 "How do I test this?"
-      git diff | steno add @last --role user
-      steno add build-7 "started" --role system --create
-    """
+    """Add a message to a session. Without TEXT, or with -, it is read from standard input."""
     content = _content(text, json_content=json_content)
     new = NewMessage(
         role=role,
@@ -125,35 +125,30 @@ def add(
         click.echo(f"Added message {after.message_count} to {_named(after)}: {safe_line(added.id)}")
 
 
-@click.command(short_help="Give a session another title.")
+@click.command(
+    short_help="Give a session another title.",
+    epilog=examples('steno rename k3v9 "OAuth 2.0 Implementation Guide"'),
+)
 @click.argument("session", metavar="ID")
 @click.argument("title", metavar="TITLE")
 @format_option
 def rename(*, session: str, title: str, as_json: bool) -> None:
-    """Give a session another title.
-
-    \b
-    Example:
-      steno rename k3v9 "OAuth 2.0 Implementation Guide"
-    """
+    """Give a session another title."""
     with writing() as store, store.transaction():
         changed = store.update(store.resolve(session), fields={"title": title})
     _print_session(changed, f"Renamed {_named(changed)}", as_json=as_json)
 
 
-@click.command(short_help="Add tags to a session, remove them, or print them.")
+@click.command(
+    short_help="Add tags to a session, remove them, or print them.",
+    epilog=examples("steno tag k3v9 go rest-api", "steno tag k3v9 draft --remove"),
+)
 @click.argument("session", metavar="ID")
 @click.argument("tags", metavar="[TAG]...", nargs=-1)
 @click.option("--remove", is_flag=True, help="Remove these tags instead.")
 @format_option
 def tag(*, session: str, tags: tuple[str, ...], remove: bool, as_json: bool) -> None:
-    """Add tags to a session and print what it has then. Without a tag, print them only.
-
-    \b
-    Examples:
-      steno tag k3v9 go rest-api
-      steno tag k3v9 draft --remove
-    """
+    """Add tags to a session and print what it has then. Without a tag, print them only."""
     if not tags and remove:
         raise click.UsageError("--remove needs the tags to remove")
     if not tags:
@@ -162,56 +157,52 @@ def tag(*, session: str, tags: tuple[str, ...], remove: bool, as_json: bool) -> 
     else:
         with writing() as store, store.transaction():
             session_id = store.resolve(session)
-            given = {"remove_tags": tags} if remove else {"add_tags": tags}
-            changed = store.update(session_id, **given)
+            wanted, unwanted = ((), tags) if remove else (tags, ())
+            changed = store.update(session_id, add_tags=wanted, remove_tags=unwanted)
     _print_session(changed, safe_line(", ".join(changed.tags)), as_json=as_json)
 
 
-@click.command(short_help="Set, remove or print a session's metadata.")
+@click.command(
+    short_help="Set, remove or print a session's metadata.",
+    epilog=examples(
+        "steno meta k3v9 project backend-service",
+        "steno meta k3v9 retries 3 --json-value",
+        "steno meta k3v9 project --unset",
+    ),
+)
 @click.argument("session", metavar="ID")
 @click.argument("key", metavar="[KEY]", required=False)
 @click.argument("value", metavar="[VALUE]", required=False)
-@click.option("--json-value", is_flag=True, help="VALUE is JSON; an object is merged into the one that is there.")
+@click.option(
+    "--json-value", "as_value", is_flag=True, help="VALUE is JSON; an object is merged into the one that is there."
+)
 @click.option("--unset", is_flag=True, help="Remove KEY.")
 @format_option
-def meta(
-    *, session: str, key: str | None, value: str | None, json_value: bool, unset: bool, as_json: bool
-) -> None:
-    """Set one key of a session's metadata, remove it, or print it. Without KEY, print all of it.
-
-    \b
-    Examples:
-      steno meta k3v9 project backend-service
-      steno meta k3v9 retries 3 --json-value
-      steno meta k3v9 project --unset
-    """
+def meta(*, session: str, key: str | None, value: str | None, as_value: bool, unset: bool, as_json: bool) -> None:
+    """Set one key of a session's metadata, remove it, or print it. Without KEY, print all of it."""
     if unset and (key is None or value is not None):
         raise click.UsageError("--unset takes a KEY and no VALUE")
-    if value is None and not unset:
+    if key is None or (value is None and not unset):
         with reading() as store:
             found = store.get(store.resolve(session))
         _print_metadata(found, key, as_json=as_json)
         return
-    assert key is not None
-    patch = None if unset else _metadata_value(value or "", as_json=json_value)
+    patch = None if value is None else _metadata_value(value, parsed=as_value)
     with writing() as store, store.transaction():
         changed = store.update(store.resolve(session), metadata={key: patch})
     done = "Removed" if unset else "Set"
     _print_session(changed, f"{done} {safe_line(key)} of {_named(changed)}", as_json=as_json)
 
 
-@click.command(short_help="Delete sessions; they can be restored.")
+@click.command(
+    short_help="Delete sessions; they can be restored.",
+    epilog=examples("steno delete k3v9", "steno delete k3v9 x7f2 --dry-run"),
+)
 @click.argument("sessions", metavar="ID...", nargs=-1, required=True)
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @format_option
 def delete(*, sessions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Delete sessions: all of them, or none if one is unknown. `steno restore` brings them back.
-
-    \b
-    Examples:
-      steno delete k3v9
-      steno delete k3v9 x7f2 --dry-run
-    """
+    """Delete sessions: all of them, or none if one is unknown. `steno restore` brings them back."""
     with reading() if dry_run else writing() as store:
         if dry_run:
             done = [store.get(each) for each in _resolve_all(store, sessions)]
@@ -227,17 +218,14 @@ def delete(*, sessions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
         note(f"Bring back with `steno restore {' '.join(each.id for each in done)}`.")
 
 
-@click.command(short_help="Bring back deleted sessions with their messages.")
+@click.command(
+    short_help="Bring back deleted sessions with their messages.",
+    epilog=examples("steno list --deleted", "steno restore k3v9"),
+)
 @click.argument("sessions", metavar="ID...", nargs=-1, required=True)
 @format_option
 def restore(*, sessions: tuple[str, ...], as_json: bool) -> None:
-    """Bring back deleted sessions with their messages: all of them, or none if one is unknown.
-
-    \b
-    Examples:
-      steno list --deleted
-      steno restore k3v9
-    """
+    """Bring back deleted sessions with their messages: all of them, or none if one is unknown."""
     with writing() as store, store.transaction():
         done = [store.restore(each) for each in _resolve_all(store, sessions, deleted=True)]
     if as_json:
@@ -251,17 +239,20 @@ def _content(text: str | None, *, json_content: bool) -> Content:
     """What is to be added; raises `InvalidInput` for blank text."""
     if text is None and sys.stdin.isatty():
         raise click.UsageError("give a TEXT, or pipe one in")
-    if text is None or text == "-":
-        try:
-            text = click.get_binary_stream("stdin").read().decode()
-        except UnicodeDecodeError as exc:
-            raise InvalidInput(f"standard input is not UTF-8 text ({exc.reason} at byte {exc.start})") from exc
-        # A pipe ends with a line end that nobody wrote.
-        text = text.removesuffix("\n")
-    content = check_content(json_value(text, "content")) if json_content else text
+    given = _piped() if text is None or text == "-" else text
+    content = check_content(json_value(given, "content")) if json_content else given
     if not content or (isinstance(content, str) and not content.strip()):
         raise InvalidInput("message cannot be empty")
     return content
+
+
+def _piped() -> str:
+    """Standard input, without the line end that a pipe ends with and nobody wrote."""
+    data: bytes = sys.stdin.buffer.read()
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError as exc:
+        raise InvalidInput(f"standard input is not UTF-8 text ({exc.reason} at byte {exc.start})") from exc
 
 
 def _target(store: SQLiteSessionStore, ref: str, *, make: bool) -> str:
@@ -298,8 +289,8 @@ def _resolve_either(store: SQLiteSessionStore, ref: str) -> str:
         return store.resolve(ref)
 
 
-def _metadata_value(text: str, *, as_json: bool) -> Json:
-    value = json_value(text, "value") if as_json else text
+def _metadata_value(text: str, *, parsed: bool) -> Json:
+    value = json_value(text, "value") if parsed else text
     if value is None:
         raise InvalidInput("null cannot be set", hint="use --unset to remove the key")
     return value

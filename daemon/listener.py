@@ -111,8 +111,6 @@ async def serve(
     servers = [await loop.create_server(protocol, sock=at_port)]
     if at_socket:
         servers.append(await loop.create_unix_server(protocol, sock=at_socket))
-    for note in notes:
-        _log.warning(note)
     chosen = at_port.getsockname()[1]
     return Listening(chosen, socket_path if at_socket else None, tuple(notes), runner, tuple(servers))
 

@@ -88,4 +88,3 @@ def _deletion(stamp: Stamp, text: bytes) -> Written:
     vector = decode(text)
     value = None if vector is None else format_ms(vector.at_ms)
     return Written(value, stamp.device, format_ms(clock_ms(stamp.clock)))
-

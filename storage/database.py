@@ -2,7 +2,8 @@
 
 ``with database.transaction():`` is the only way to write. It is ``BEGIN IMMEDIATE``, short,
 and holds no I/O and no await; nested it is a savepoint. The clock and the feed's counter are
-persisted with the write that took them (tests/unit/test_database.py).
+persisted with the write that took them: in their own row, or, by an append, in the message
+alone, which is then the newest of the feed (tests/unit/test_database.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+# A random byte is a character; the four beyond the last multiple of 36 are dropped, so that all are as likely.
+_CHARACTERS = bytes(ord(ALPHABET[byte % 36]) for byte in range(256))
+_BEYOND = bytes(range(252, 256))
+
+_ADVANCE = """
+UPDATE clock SET
+    seq = max(seq, ifnull((SELECT max(seq) FROM messages), 0)) + ?1,
+    hlc = max(hlc + 1, ifnull((SELECT clock FROM messages ORDER BY seq DESC LIMIT 1), 0) + 1, ?2) + ?1 - 1
+RETURNING seq, hlc
+"""
 
 
 def wall_ms() -> int:
@@ -31,9 +42,10 @@ def wall_ms() -> int:
 
 def random_text(length: int) -> str:
     """Random characters ``[a-z0-9]``."""
-    # Two random bytes a character: the remainder's bias is below one in a thousand.
-    drawn = os.urandom(2 * length)
-    return "".join([ALPHABET[int.from_bytes(drawn[at : at + 2]) % 36] for at in range(0, 2 * length, 2)])
+    text = b""
+    while len(text) < length:
+        text += os.urandom(length + 4).translate(_CHARACTERS, _BEYOND)
+    return text[:length].decode()
 
 
 class Transaction:
@@ -74,6 +86,7 @@ class Transaction:
 
     def _undo(self, name: str) -> None:
         database = self._database
+        database.forget_devices()
         if not database.connection.in_transaction:
             return
         if database.depth:
@@ -144,6 +157,8 @@ class Database:
             return self.connection.execute(sql, parameters)
         except dbapi.Error as exc:
             raise translated(exc, self.path) from exc
+        except (UnicodeEncodeError, OverflowError) as exc:
+            raise InvalidInput("a value that no database can hold: half a character, or a number too large") from exc
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for every row."""
@@ -177,14 +192,11 @@ class Database:
     @property
     def last_seq(self) -> int:
         """The feed's greatest number."""
-        return self.one("SELECT seq FROM clock")[0]
+        return self.one("SELECT max(seq, ifnull((SELECT max(seq) FROM messages), 0)) FROM clock")[0]
 
     def advance(self, count: int = 1) -> tuple[int, int]:
         """Take ``count`` numbers of the feed and as many clocks; the first of each. Needs a transaction."""
-        seq, clock = self.execute(
-            "UPDATE clock SET seq = seq + ?1, hlc = max(hlc + 1, ?2) + ?1 - 1 RETURNING seq, hlc",
-            (count, self.now_ms() << COUNTER_BITS),
-        ).fetchone()
+        seq, clock = self.execute(_ADVANCE, (count, self.now_ms() << COUNTER_BITS)).fetchone()
         return seq - count + 1, clock - count + 1
 
     def follow(self, clock: int) -> None:
@@ -234,6 +246,11 @@ class Database:
             import fcntl  # noqa: PLC0415
 
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def forget_devices(self) -> None:
+        """Forget the numbers of devices: the transaction that gave some of them is undone."""
+        self._devices = {}
+        self._numbers = {}
 
     def _load_devices(self) -> None:
         self._devices = dict(self.execute("SELECT no, id FROM devices").fetchall())

@@ -85,12 +85,13 @@ def decode(text: bytes) -> Vector | None:
 def in_force(register: Register) -> Vector | None:
     """The vector that a ``deleted`` or ``cleared`` register shows.
 
-    Where null is the greatest open value the session was restored; else all open vectors are joined.
+    Where null is the greatest open value the session was restored; else all open vectors are joined. A vector that
+    knew nothing hides nothing: it is what stays of one that was moved to ``cleared``.
     """
     if register.shown in (b"", b"null"):
         return None
     found = (decode(value.text) for value in register.open.values())
-    return join(each for each in found if each is not None)
+    return join(each for each in found if each is not None and (each.upto or each.also))
 
 
 def message_deletion(content: Known, *, at_ms: int) -> bytes:
@@ -111,5 +112,3 @@ def message_deleted(deleted: Register, content: Register) -> int | None:
 def session_hidden(deleted: Vector | None, hand_births_outside: bool) -> bool:
     """A session is hidden while it is deleted and no message born by hand lies outside the deletion."""
     return deleted is not None and not hand_births_outside
-
-

@@ -22,11 +22,13 @@ ROLES = ("system", "user", "assistant", "tool", "developer", "function")
 STATUSES = ("active", "paused", "archived")
 MAX_ID_BYTES = 2048
 MAX_DEPTH = 64
+MAX_INTEGER_BITS = 8192
 AUTOMATIC_TITLE_LENGTH = 60
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  its text has no offset, where `Z` belongs
 _YEAR_10000_MS = 253_402_300_800_000
 
 
@@ -125,7 +127,7 @@ def check_text(value: object, what: str) -> str:
     """Return text that UTF-8 can carry; raise `InvalidInput` otherwise."""
     if not isinstance(value, str):
         raise InvalidInput(f"{what} must be text, not {_type(value)}")
-    if _SURROGATE.search(value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise InvalidInput(f"{what} holds half of a character (a lone surrogate)")
     return value
 
@@ -182,14 +184,17 @@ def check_json(value: object, what: str, *, depth: int = 0) -> None:
                 check_text(key, f"a key of {what}")
         for item in value.values() if isinstance(value, dict) else value:
             check_json(item, what, depth=depth + 1)
-    elif value is not None and not isinstance(value, bool | int):
+    elif isinstance(value, int):
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise InvalidInput(f"{what} holds a number of more than {MAX_INTEGER_BITS} bits")
+    elif value is not None:
         raise InvalidInput(f"{what} holds {_type(value)}, which JSON cannot carry")
 
 
 def format_ms(ms: int) -> str:
     """UTC milliseconds since 1970 as RFC 3339 text with milliseconds and ``Z``."""
-    moment = _EPOCH + timedelta(milliseconds=ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    moment = _NAIVE_EPOCH + timedelta(milliseconds=ms)
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
 
 
 def parse_time(text: object) -> int:
@@ -226,6 +231,8 @@ def automatic_title(content: Content) -> str:
 
 def _id(value: object, what: str) -> str:
     text = check_text(value, what)
+    if text.isascii() and text.isprintable() and 0 < len(text) <= MAX_ID_BYTES:  # as nearly all are
+        return text
     if not text or len(text.encode()) > MAX_ID_BYTES or _CONTROL.search(text):
         raise InvalidInput(f"{what} must be 1 to {MAX_ID_BYTES} bytes without control characters")
     return text

@@ -10,6 +10,7 @@ other's locks.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +60,25 @@ def connect(path: Path, *, read_only: bool, durability: str) -> Connection:
         )
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_wal(connection)
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
     except OSError as exc:
         raise LocalStorageError(f"{path} cannot be opened ({exc.strerror})") from exc
     except dbapi.Error as exc:
         raise translated(exc, path) from exc
     return connection
+
+
+def _use_wal(connection: Connection) -> None:
+    """Change to WAL; unlike everything else this does not wait for a lock by itself."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except dbapi.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def translated(exc: Exception, path: Path) -> LocalStorageError:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from .database import Database
-from .deletion import Vector, in_force, message_deleted, session_hidden
+from .deletion import Vector, decode as decode_vector, in_force, message_deleted, session_hidden
 from .document import leaves, related, view
 from .errors import InvalidInput
 from .model import automatic_title, parse_time, plain_text
@@ -143,7 +143,15 @@ def save(
         )
     database.execute(
         "INSERT OR REPLACE INTO registers VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (session, message, path, seq, seq if local else local_seq, _conflict(path, new), _encode(to_wire(database, new))),
+        (
+            session,
+            message,
+            path,
+            seq,
+            seq if local else local_seq,
+            _conflict(path, new),
+            _encode(to_wire(database, new)),
+        ),
     )
     table, no = ("messages", message) if row else ("sessions", session)
     edited = ", edited = 1" if row else (", local_seq = ?1" if local else "")
@@ -280,7 +288,9 @@ def touch(database: Database, no: int, at_ms: int) -> None:
 
 def renumber(database: Database, session: int) -> None:
     """Bring the cached order of a session up to its births, and say whether an anchor is missing."""
-    rows = database.execute("SELECT no, id, after, inserted, clock, author, ord FROM messages WHERE session = ?", (session,))
+    rows = database.execute(
+        "SELECT no, id, after, inserted, clock, author, ord FROM messages WHERE session = ?", (session,)
+    )
     places, numbers = [], {}
     for no, message_id, after, inserted, clock, author, position in rows.fetchall():
         places.append(Place(message_id, after, bool(inserted), database.stamp(clock, author).instant))
@@ -294,9 +304,12 @@ def renumber(database: Database, session: int) -> None:
     )
 
 
-def message_births(database: Database, no: int) -> Iterator[list[Stamp]]:
-    """The birth stamps of every message of a session."""
-    for clock, author, births in database.execute("SELECT clock, author, births FROM messages WHERE session = ?", (no,)):
+def message_births(database: Database, no: int, *, upto_seq: int) -> Iterator[list[Stamp]]:
+    """The birth stamps of every message of a session that had arrived by a number of the feed."""
+    rows = database.execute(
+        "SELECT clock, author, births FROM messages WHERE session = ? AND born_seq <= ?", (no, upto_seq)
+    )
+    for clock, author, births in rows:
         stamps = [database.stamp(clock, author)]
         if births is not None:
             stamps += [database.stamp(*each) for each in _decode_births(births)]
@@ -311,8 +324,10 @@ def _tags(registers: dict[str, Register]) -> list[str]:
 def _conflict(path: str, register: Register) -> int:
     if path not in VECTORS:
         return int(register.conflict)
-    shown = {value.text in (b"", b"null") for stamp, value in register.open.items() if stamp.rank == BY_HAND}
-    return int(len(shown) > 1)
+    by_hand = [value.text for stamp, value in register.open.items() if stamp.rank == BY_HAND]
+    restored = any(text in (b"", b"null") for text in by_hand)
+    deleted = any(found.upto or found.also for text in by_hand if (found := decode_vector(text)))
+    return int(restored and deleted)
 
 
 def _edited(row: MessageRow) -> MessageRow:
@@ -333,7 +348,7 @@ def _deleted_itself(database: Database, row: MessageRow) -> bool:
 def _hand_birth_outside(database: Database, no: int, vector: Vector) -> bool:
     return any(
         any(stamp.rank == BY_HAND for stamp in stamps) and not vector.has(stamps)
-        for stamps in message_births(database, no)
+        for stamps in message_births(database, no, upto_seq=database.last_seq)
     )
 
 
@@ -341,7 +356,9 @@ def _mark_within(database: Database, no: int, vectors: list[Vector]) -> None:
     if not vectors:
         database.execute("UPDATE messages SET hidden = hidden & ~? WHERE session = ?", (HIDDEN_IN_VECTOR, no))
         return
-    rows = database.execute("SELECT no, clock, author, births, hidden FROM messages WHERE session = ?", (no,)).fetchall()
+    rows = database.execute(
+        "SELECT no, clock, author, births, hidden FROM messages WHERE session = ?", (no,)
+    ).fetchall()
     changed = []
     for message, clock, author, births, hidden in rows:
         stamps = [database.stamp(clock, author)]

@@ -47,8 +47,9 @@ from .rows import (
     message,
     session_births,
 )
-from .stamps import BY_HAND, Stamp
+from .stamps import BY_HAND, Stamp, tick
 from .state import (
+    birth_stamps,
     deleted_ms,
     document,
     family,
@@ -63,6 +64,31 @@ from .state import (
 )
 
 _ID_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
+# What an append needs to know, in one statement: the session, its last message, and the newest of the feed.
+_END = """
+SELECT s.no, s.hidden, s.status, s.automatic, s.title, tail.id, ifnull(tail.ord, 0),
+    max(clock.seq, ifnull(newest.seq, 0)), max(clock.hlc, ifnull(newest.clock, 0))
+FROM sessions s CROSS JOIN clock
+LEFT JOIN messages tail ON tail.session = s.no AND tail.ord = (SELECT max(ord) FROM messages WHERE session = s.no)
+LEFT JOIN messages newest ON newest.seq = (SELECT max(seq) FROM messages)
+WHERE s.id = ?
+"""
+_COUNT = "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ? WHERE no = ?"
+
+
+class _End(NamedTuple):
+    """Where an append begins: a session with its last message, and the newest number and clock of the feed."""
+
+    no: int
+    hidden: int
+    status: str
+    automatic: int
+    title: str
+    tail: str | None
+    place: int
+    seq: int
+    clock: int
 
 
 class Placed(NamedTuple):
@@ -173,8 +199,9 @@ class SQLiteSessionStore(Database):
 
     def get_message(self, session_id: str, message_id: str) -> Message:
         """One message, deleted or not; raises `SessionNotFound` and `MessageNotFound`."""
-        row = self._message(self._session(session_id), message_id)
-        return message(row, deleted_ms=deleted_ms(self, row) if row.hidden else None)
+        session = self._session(session_id)
+        row = self._message(session, message_id)
+        return message(row, deleted_ms=self._deleted_ms(session, row) if row.hidden else None)
 
     # Writing sessions
 
@@ -274,12 +301,17 @@ class SQLiteSessionStore(Database):
             edit.finish()
             return header(session_row(self, row.no))
 
-    def delete(self, session_id: str) -> SessionHeader:
-        """Hide a session and what is known of it here, until it is restored; raises `SessionNotFound`."""
+    def delete(self, session_id: str, *, known_seq: int | None = None) -> SessionHeader:
+        """Hide a session and what is known of it here, until it is restored; raises `SessionNotFound`.
+
+        ``known_seq``: only what had arrived by that number of the feed is deleted; a message by hand that came later
+        keeps the session.
+        """
         with self.transaction():
             row = self._session(session_id)
             edit = Edit(self, row)
-            edit.set("deleted", encode(self.vector_of(row)))
+            before = in_force(load(self, row.no, None, "deleted"))
+            edit.set("deleted", encode(join(each for each in (before, self._vector_of(row, known_seq)) if each)))
             edit.finish()
             return header(session_row(self, row.no))
 
@@ -295,11 +327,10 @@ class SQLiteSessionStore(Database):
                 edit.finish()
             return header(session_row(self, row.no))
 
-    def vector_of(self, row: SessionRow, *, births: Sequence[Stamp] | None = None) -> Vector:
-        """What this device knows of a session now, as a deletion says it."""
-        seen = births
-        if seen is None:
-            seen = [stamp for stamps in message_births(self, row.no) for stamp in stamps]
+    def _vector_of(self, row: SessionRow, known_seq: int | None) -> Vector:
+        """What this device knows, or knew at a number of the feed, of a session, as a deletion says it."""
+        upto = self.last_seq if known_seq is None else known_seq
+        seen = [stamp for stamps in message_births(self, row.no, upto_seq=upto) for stamp in stamps]
         own = [self.stamp(birth.clock, birth.author) for birth in session_births(row.births)]
         gapless = dict(self.execute("SELECT device, clock FROM gaps").fetchall())
         return vector([*own, *seen], gapless=gapless, at_ms=self.now_ms())
@@ -320,41 +351,43 @@ class SQLiteSessionStore(Database):
         now_ms = self.now_ms()
         checked = [(new, check_new(new), now_ms if new.timestamp is None else parse_time(new.timestamp)) for new in batch]
         with self.transaction():
-            row = self.one("SELECT no, hidden, status, automatic, title FROM sessions WHERE id = ?", (session_id,))
-            if row is None:
-                raise SessionNotFound(ref=session_id)
-            no, hidden, status, automatic, title = row
-            if hidden or status == "archived":
-                self._wake(session_row(self, no))
-                title = ""  # the automatic one is made anew: a hidden message may have given it
-            rows = self._append(no, checked)
-            newest = max(time_ms for _, _, time_ms in checked)
-            self.execute(
-                "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ? WHERE no = ?",
-                (newest, len(rows), no),
-            )
-            if automatic and (not title or any(row.inserted for row in rows)) and any(new.role == "user" for new in batch):
-                retitle(self, no)
+            end = self._end(session_id)
+            if end.hidden or end.status == "archived":
+                self._wake(session_row(self, end.no))
+                end = self._end(session_id)._replace(title="")  # made anew: a hidden message may have given it
+            rows = self._insert(end, self._placed(end.tail, checked))
+            self.execute(_COUNT, (max(time_ms for _, _, time_ms in checked), len(rows), end.no))
+            if end.automatic and (not end.title or any(row.inserted for row in rows)):
+                self._retitle(end.no, batch)
         return [message(each) for each in rows]
 
-    def _append(self, no: int, checked: Sequence[tuple[NewMessage, str | bytes, int]]) -> list[MessageRow]:
-        last = self.one("SELECT id FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (no,))
-        tail = last[0] if last else None
+    def _end(self, session_id: str) -> _End:
+        row = self.one(_END, (session_id,))
+        if row is None:
+            raise SessionNotFound(ref=session_id)
+        return _End(*row)
+
+    def _placed(self, tail: str | None, checked: Sequence[tuple[NewMessage, str | bytes, int]]) -> list[Placed]:
         placed = []
         for new, content, time_ms in checked:
             inserted = new.after is not None and new.after != tail
-            after = new.after if inserted else tail
             message_id = new.id or self.new_message_id()
-            placed.append(Placed(new, message_id, content, time_ms, after, inserted=inserted))
+            placed.append(Placed(new, message_id, content, time_ms, new.after if inserted else tail, inserted))
             if not inserted:
                 tail = message_id
-        return self.insert_messages(no, placed)
+        return placed
+
+    def _retitle(self, no: int, batch: Sequence[NewMessage]) -> None:
+        if any(new.role == "user" for new in batch):
+            retitle(self, no)
 
     def insert_messages(self, no: int, placed: Sequence[Placed]) -> list[MessageRow]:
         """Insert messages that are born here by hand, where each says. Needs a transaction; counts nothing."""
-        seq, clock = self.advance(len(placed))
-        last = self.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (no,))
-        tail, place = last or (None, 0)
+        return self._insert(self._end(session_row(self, no).id), placed)
+
+    def _insert(self, end: _End, placed: Sequence[Placed]) -> list[MessageRow]:
+        seq, clock = end.seq + 1, tick(end.clock, now_ms=self.now_ms())
+        no, tail, place = end.no, end.tail, end.place
         author = self.author(self.device, BY_HAND)
         rows, moved = [], False
         for offset, (new, message_id, content, time_ms, after, inserted) in enumerate(placed):
@@ -405,13 +438,21 @@ class SQLiteSessionStore(Database):
             edit.set("deleted", message_deletion(load(self, session.no, row, "content").known, at_ms=self.now_ms()), message=row)
             edit.finish()
 
+    def _deleted_ms(self, session: SessionRow, row: MessageRow) -> int | None:
+        """When a hidden message was deleted, by itself or with its session."""
+        vectors = [in_force(load(self, session.no, None, path)) for path in ("deleted", "cleared")]
+        stamps = birth_stamps(self, row)
+        times = [deleted_ms(self, row), *(each.at_ms for each in vectors if each and each.has(stamps))]
+        return max((each for each in times if each is not None), default=None)
+
     def _wake(self, row: SessionRow) -> None:
         """Show a deleted session again without its old messages, and make an archived one active."""
         edit = Edit(self, row)
         if row.hidden:
             known = [in_force(load(self, row.no, None, path)) for path in ("cleared", "deleted")]
             edit.set("cleared", encode(join(each for each in known if each)))
-            edit.set("deleted", b"null")
+            # Not null: that would be a restore, and end deletions which are not known here.
+            edit.set("deleted", encode(Vector({}, at_ms=self.now_ms())))
         if row.status == "archived":
             edit.set("status", text_of("active"))
         edit.finish()

@@ -108,6 +108,10 @@ class Mirror:
                     self._safely(path)
                 elif self._record_at(self._relative(path)) or self._is_refused(self._relative(path)):
                     gone.append(self._relative(path))
+            elif not path.exists():
+                # A directory that was moved away: nothing is said of the files in it.
+                below = f"{self._relative(path)}/"
+                gone += [each for _, each in self._recorded_paths() if each.startswith(below)]
         return gone
 
     def vanished(self, paths: list[str]) -> int:
@@ -170,7 +174,7 @@ class Mirror:
         with self._store.transaction():
             self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
             if not row.hidden:
-                self._store.delete(row.id)
+                self._store.delete(row.id, known_seq=record.seq)
         _log.info("%s is gone: session %s is deleted (`steno restore %s` brings it back)", record.path, row.id, row.id)
 
     def _safely(self, path: Path) -> None:
@@ -339,10 +343,10 @@ class Mirror:
     def _replace(self, no: int, *, anew: bool) -> Displaced | None:
         record = self._record(no)
         row = session_row(self._store, no)
-        if row.hidden:
-            return self._remove(record) if record else None
         if record and self._is_refused(record.path):
             return None
+        if row.hidden:
+            return self._remove(record) if record else None
         shown, body, seq = self._render(no)
         if record and not anew and record.seq:
             before = _with_rev(shown, body, Rev(self._store.store_name, record.seq))

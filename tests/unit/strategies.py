@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
+
 from steno.storage.registers import EMPTY, Known, Register, Value, merge, write
 from steno.storage.stamps import BY_HAND, DERIVED, REBUILT, Stamp, tick
 
@@ -14,7 +15,10 @@ from steno.storage.stamps import BY_HAND, DERIVED, REBUILT, Stamp, tick
 
 KEYS = st.sampled_from(["a", "b", "c", "", "/", "~", "~1", "a/b", "é"])
 SCALARS = st.one_of(
-    st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 0.5, -1e300, 2**64]), st.text(alphabet="ab/~\"é\n", max_size=3)
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 0.5, -1e300, 2**64]),
+    st.text(alphabet='ab/~"é\n', max_size=3),
 )
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.deletion import (
     Vector,
     decode,
@@ -46,7 +47,9 @@ def test_a_vector_has_everything_that_its_writer_saw(births: Births, gapless: di
 
 
 @given(st.frozensets(STAMPS), GAPS, STAMPS)
-def test_a_vector_speaks_of_nothing_beyond_a_gap_but_what_was_seen(births: Births, gapless: dict[str, int], stamp: Stamp):
+def test_a_vector_speaks_of_nothing_beyond_a_gap_but_what_was_seen(
+    births: Births, gapless: dict[str, int], stamp: Stamp
+):
     if stamp not in births and stamp.clock > gapless.get(stamp.device, 99):
         assert not vector(births, gapless=gapless, at_ms=1).has([stamp])
 
@@ -102,7 +105,7 @@ def test_a_vector_comes_back_from_its_text(each: Vector):
 
 @given(VECTORS)
 def test_equal_vectors_have_equal_text(each: Vector):
-    shuffled = Vector(dict(reversed(each.upto.items())), frozenset(sorted(each.also, reverse=True)), each.at_ms)
+    shuffled = Vector(dict(reversed(list(each.upto.items()))), frozenset(sorted(each.also, reverse=True)), each.at_ms)
     assert encode(shuffled) == encode(each)
 
 
@@ -225,7 +228,8 @@ class Device:
         """Say whether the session is hidden here."""
         deleted = in_force(self.deleted)
         outside = deleted is not None and any(
-            any(stamp.rank == BY_HAND for stamp in births) and not deleted.has(births) for births in self.births.values()
+            any(stamp.rank == BY_HAND for stamp in births) and not deleted.has(births)
+            for births in self.births.values()
         )
         return session_hidden(deleted, outside)
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.document import changes, leaves, merge_patch, path_of, pointer, related, view
 from steno.storage.registers import REMOVED, text_of
 from steno.storage.stamps import BY_HAND, Stamp
-
 from steno.tests.unit.strategies import DOCUMENTS, KEYS, PATCHES, canonical
 
 PATHS = st.lists(st.one_of(KEYS, st.text(max_size=4)), max_size=4).map(tuple)

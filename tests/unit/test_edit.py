@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.document import merge_patch
 from steno.storage.edit import Edit
 from steno.storage.model import NewMessage
@@ -17,7 +18,6 @@ from steno.storage.rows import MessageRow, SessionRow
 from steno.storage.stamps import BY_HAND, DERIVED
 from steno.storage.state import family, find_message, load
 from steno.storage.store import SQLiteSessionStore
-
 from steno.tests.unit.strategies import DOCUMENTS, PATCHES, canonical
 
 NOW_MS = 1_800_000_000_000
@@ -199,7 +199,8 @@ def test_what_a_register_was_before_is_kept_with_its_span(store: SQLiteSessionSt
         _write(store, session, "title", title)
         seqs.append(store.last_seq)
     spans = store.execute(
-        "SELECT from_seq, until_seq FROM revisions WHERE session = ? AND path = 'title' ORDER BY from_seq", (session.no,)
+        "SELECT from_seq, until_seq FROM revisions WHERE session = ? AND path = 'title' ORDER BY from_seq",
+        (session.no,),
     ).fetchall()
     assert spans == [(seqs[0], seqs[1]), (seqs[1], seqs[2])]
 
@@ -224,7 +225,7 @@ def test_an_edited_message_knows_its_birth(store: SQLiteSessionStore, session: S
 
 def test_an_edit_that_is_undone_leaves_neither_number_nor_stamp(store: SQLiteSessionStore, session: SessionRow):
     before = store.one("SELECT seq, hlc FROM clock")
-    with pytest.raises(RuntimeError), store.transaction():
+    with pytest.raises(RuntimeError), store.transaction():  # noqa: PT012  the transaction is the point
         edit = Edit(store, session)
         edit.set("title", text_of("lost"))
         edit.finish()
@@ -297,4 +298,3 @@ def test_editing_a_time_moves_the_last_change_of_the_session(store: SQLiteSessio
     store.append(session.id, NewMessage(id="m", role="user", content="text"))
     store.edit_message(session.id, "m", {"timestamp": "2999-01-01T00:00:00.000Z"})
     assert store.get(session.id).updated_at == "2999-01-01T00:00:00.000Z"
-

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from steno.storage.errors import InvalidInput, LocalStorageError, NoHome
 from steno.storage.home import Home, Settings, private_directory, write_private
 from steno.storage.store import SQLiteSessionStore
@@ -18,7 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @pytest.fixture
-def _open_umask():
+def _open_umask() -> Iterator[None]:
     before = os.umask(0)
     yield
     os.umask(before)
@@ -81,7 +83,7 @@ def test_a_home_is_for_its_owner_only(home: Home):
     home.make()
     with SQLiteSessionStore(home.database) as store:
         store.create(id="s")
-        found = {path for path in (home.data, *home.data.rglob("*"))}
+        found = {home.data, *home.data.rglob("*")}
         assert {_mode(path) for path in found if path.is_dir()} == {0o700}
         assert {_mode(path) for path in found if path.is_file()} == {0o600}
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.order import Place, walk
 
 NATIVE = [f"n{number}" for number in range(6)]

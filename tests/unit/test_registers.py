@@ -7,10 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steno.storage.registers import EMPTY, REMOVED, Known, Register, Value, born, covers, join_known, merge, write
-from steno.storage.registers import text_of, value_of
-from steno.storage.stamps import BY_HAND, DERIVED, REBUILT, Stamp
 
+from steno.storage.registers import (
+    EMPTY,
+    REMOVED,
+    Known,
+    Register,
+    Value,
+    born,
+    covers,
+    join_known,
+    merge,
+    text_of,
+    value_of,
+    write,
+)
+from steno.storage.stamps import BY_HAND, DERIVED, REBUILT, Stamp
 from steno.tests.unit.strategies import VALUES, WORLDS, World, canonical
 
 PICKS = st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.model import format_ms, parse_time
 from steno.storage.registers import text_of, value_of
 from steno.storage.rows import (
@@ -29,7 +30,6 @@ from steno.storage.rows import (
     scalar_text,
     session_births,
 )
-
 from steno.tests.unit.strategies import DOCUMENTS, VALUES, canonical
 
 TEXTS = st.text(max_size=12)
@@ -43,8 +43,21 @@ OBJECTS = st.one_of(st.none(), DOCUMENTS)
 def _row(**fields: Any) -> MessageRow:
     columns: dict[str, Any] = {
         **dict.fromkeys(MessageRow.__struct_fields__),
-        **{"no": 1, "session": 1, "ord": 1, "seq": 1, "local_seq": 1, "born_seq": 1, "hidden": 0, "edited": 0},
-        **{"id": "m", "clock": 1, "author": 2, "inserted": 0, "role": "user", "content": "text", "time_ms": 0},
+        "no": 1,
+        "session": 1,
+        "ord": 1,
+        "seq": 1,
+        "local_seq": 1,
+        "born_seq": 1,
+        "hidden": 0,
+        "edited": 0,
+        "id": "m",
+        "clock": 1,
+        "author": 2,
+        "inserted": 0,
+        "role": "user",
+        "content": "text",
+        "time_ms": 0,
     }
     return MessageRow(**{**columns, **fields})
 
@@ -103,7 +116,9 @@ def test_a_row_comes_back_from_the_texts_of_its_registers(row: MessageRow):
 
 
 @given(CONTENTS, TIMES_MS, OPTIONAL, OBJECTS)
-def test_a_columns_register_text_is_the_json_of_what_people_see(content: Any, time_ms: int, text: str | None, usage: Any):
+def test_a_columns_register_text_is_the_json_of_what_people_see(
+    content: Any, time_ms: int, text: str | None, usage: Any
+):
     row = _row(content=content_column(content), time_ms=time_ms, sender=text, usage=json_column(usage))
     shown = message(row)
     assert scalar_text(row, "content") == text_of(shown.content)
@@ -137,9 +152,25 @@ def test_a_deleted_message_says_when():
 def _session(**fields: Any) -> SessionRow:
     columns: dict[str, Any] = {
         **dict.fromkeys(SessionRow.__struct_fields__),
-        **{"no": 1, "id": "s", "life": 1, "seq": 1, "local_seq": 1, "births": b"", "touched": 0, "title": "A title"},
-        **{"automatic": 0, "status": "active", "tags": "[]", "metadata": "{}", "state": "{}", "created_ms": 0},
-        **{"updated_ms": 1, "message_count": 2, "hidden": 0, "vectors": 0, "incomplete": 0},
+        "no": 1,
+        "id": "s",
+        "life": 1,
+        "seq": 1,
+        "local_seq": 1,
+        "births": b"",
+        "touched": 0,
+        "title": "A title",
+        "automatic": 0,
+        "status": "active",
+        "tags": "[]",
+        "metadata": "{}",
+        "state": "{}",
+        "created_ms": 0,
+        "updated_ms": 1,
+        "message_count": 2,
+        "hidden": 0,
+        "vectors": 0,
+        "incomplete": 0,
     }
     return SessionRow(**{**columns, **fields})
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from steno.storage import schema
 from steno.storage.database import Database
 from steno.storage.errors import NewerSchema, NoHome

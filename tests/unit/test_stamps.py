@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.stamps import BY_HAND, DERIVED, MAX_CLOCK, REBUILT, Stamp, clock_ms, plausible, tick
 
 CLOCKS = st.integers(0, MAX_CLOCK - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import socket
 import stat
@@ -144,3 +146,14 @@ def test_a_second_stop_leaves_the_socket_of_who_came_after(listen: Any, loop: An
     listen(socket_path=path)
     loop.run(first.stop())
     assert _answers_on(path)
+
+
+async def test_a_connection_that_comes_at_the_stop_is_closed(short_directory: Path):
+    for turns in range(6):
+        listening = await serve(web.Application(), port=0, socket_path=short_directory / "s")
+        with socket.create_connection(("127.0.0.1", listening.port), timeout=20) as connection:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await listening.stop()
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
