@@ -42,7 +42,7 @@ class Device:
     def steno(self, *arguments: str) -> str:
         """Run a command on this device and return what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "steno.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "steno.cli.main", *arguments],
             env={**os.environ, "STENO_HOME": str(self.home), "STENO_PASSPHRASE": "demo passphrase"},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip

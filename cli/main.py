@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has seen enough. What is left in the buffer must not be tried again at exit.
+        # The reader has seen enough.
         _discard_output()
         return EXIT_PIPE_CLOSED
     except BaseException as exc:  # the last place where anything can be told
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         line, code = told(exc)
         click.echo(line, err=True)
+        _flush_or_discard()
     return code
 
 
@@ -103,6 +104,14 @@ def _never_fail_to_encode(stream: object) -> None:
     """Let a terminal that cannot show a character show its number."""
     if getattr(stream, "encoding", "utf-8").lower() != "utf-8":
         stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _flush_or_discard() -> None:
+    """Send what was printed; what cannot be sent must not be tried again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
 
 
 def _discard_output() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 import click
@@ -77,17 +77,12 @@ def search_sessions(
 @contextmanager
 def _catching_up() -> Generator[SQLiteSessionStore]:
     """The store, writable so that the index can catch up first; read-only where the disk refuses that."""
-    try:
-        opened = writing()
-        store = opened.__enter__()
-    except LocalStorageError:
-        with reading() as store:
-            yield store
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(writing())
+        except LocalStorageError:
+            store = stack.enter_context(reading())
         yield store
-    finally:
-        opened.__exit__(None, None, None)
 
 
 def _lines(hit: Hit, *, coloured: bool) -> str:

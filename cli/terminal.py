@@ -20,6 +20,7 @@ from ..storage.model import Json, parse_time
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _LINE_ENDS = re.compile("[\t\n]")
 _MARGIN = 1
+_UNKNOWN_WIDTH = 80
 
 
 def safe(text: str) -> str:
@@ -50,9 +51,9 @@ def columns() -> int | None:
     if told.isdecimal() and int(told):
         return int(told)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _UNKNOWN_WIDTH
     except (OSError, ValueError):
-        return 80
+        return _UNKNOWN_WIDTH
 
 
 def width(text: str) -> int:

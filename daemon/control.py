@@ -31,7 +31,7 @@ def start(home: Home) -> DaemonClient:
     descriptor = os.open(home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "steno.cli.main", "daemon", "run"],
+            [sys.executable, "-P", "-m", "steno.cli.main", "daemon", "run"],
             stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True,
             env={**os.environ, "STENO_HOME": str(home.data)} if os.environ.get("STENO_HOME") else None,
         )  # fmt: skip

@@ -59,7 +59,7 @@ class Transaction:
         if not database.depth:
             database.lock()
         try:
-            database.execute(f"SAVEPOINT s{database.depth}" if database.depth else "BEGIN IMMEDIATE")
+            database.write(f"SAVEPOINT s{database.depth}" if database.depth else "BEGIN IMMEDIATE")
         except BaseException:
             if not database.depth:
                 database.unlock()
@@ -72,7 +72,7 @@ class Transaction:
         name = f"s{database.depth}"
         try:
             if kind is None:
-                database.execute(f"RELEASE {name}" if database.depth else "COMMIT")
+                database.write(f"RELEASE {name}" if database.depth else "COMMIT")
             else:
                 self._undo(name)
         except BaseException:
@@ -118,6 +118,7 @@ class Database:
         self._lock_file: Any = None
         self._wants_lock = not FIXED and not read_only
         self.connection = connect(self.path, read_only=read_only, durability=durability)
+        self._writer = self.connection.cursor()
         try:
             if not ready(self.connection, self.path, read_only=read_only):
                 raise NoHome(home=str(self.path.parent))
@@ -159,6 +160,13 @@ class Database:
             raise translated(exc, self.path) from exc
         except (UnicodeEncodeError, OverflowError) as exc:
             raise InvalidInput("a value that no database can hold: half a character, or a number too large") from exc
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement that gives no rows, on the one cursor kept for that; the number of a row that it inserted."""
+        try:
+            return self._writer.execute(sql, parameters).lastrowid
+        except dbapi.Error as exc:
+            raise translated(exc, self.path) from exc
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for every row."""

@@ -31,7 +31,9 @@ def walk(places: Iterable[Place]) -> tuple[list[str], set[str]]:
     below: dict[str | None, list[Place]] = {}
     orphans: list[Place] = []
     for place in by_id.values():
-        if place.after is None or place.after in by_id:
+        anchor = place if place.after is None else by_id.get(place.after)
+        # An anchor that is younger has an older birth that has not arrived; taken as it is, it could close a circle.
+        if anchor is place or (anchor is not None and anchor.instant < place.instant):
             below.setdefault(place.after, []).append(place)
         else:
             orphans.append(place)

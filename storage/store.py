@@ -63,8 +63,6 @@ from .state import (
     session_row,
 )
 
-_ID_DIGITS = "0123456789abcdefghijklmnopqrstuv"
-
 # What an append needs to know, in one statement: the session, its last message, and the newest of the feed.
 _END = """
 SELECT s.no, s.hidden, s.status, s.automatic, s.title, tail.id, ifnull(tail.ord, 0),
@@ -356,7 +354,7 @@ class SQLiteSessionStore(Database):
                 self._wake(session_row(self, end.no))
                 end = self._end(session_id)._replace(title="")  # made anew: a hidden message may have given it
             rows = self._insert(end, self._placed(end.tail, checked))
-            self.execute(_COUNT, (max(time_ms for _, _, time_ms in checked), len(rows), end.no))
+            self.write(_COUNT, (max(time_ms for _, _, time_ms in checked), len(rows), end.no))
             if end.automatic and (not end.title or any(row.inserted for row in rows)):
                 self._retitle(end.no, batch)
         return [message(each) for each in rows]
@@ -404,7 +402,7 @@ class SQLiteSessionStore(Database):
                 _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
                 json_column(new.metadata), json_column(new.origin), None,
             )  # fmt: skip
-            rows.append(MessageRow(self.execute(INSERT_MESSAGE, row).lastrowid, *row))
+            rows.append(MessageRow(self.write(INSERT_MESSAGE, row), *row))
             tail = message_id
         if moved:
             renumber(self, no)
@@ -471,11 +469,7 @@ class SQLiteSessionStore(Database):
 
     def new_message_id(self) -> str:
         """A message id that nothing else has: ``m-``, the time, eight random characters. It sorts by birth."""
-        number, digits = self.now_ms(), ""
-        while number:
-            number, digit = divmod(number, 32)
-            digits = _ID_DIGITS[digit] + digits
-        return f"m-{digits}{self.random(8)}"
+        return f"m-{self.now_ms():011x}{self.random(8)}"
 
 
 def check_new(new: NewMessage) -> str | bytes:

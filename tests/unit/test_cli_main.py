@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from steno.cli import main as entry
 from steno.cli.main import main, told
 from steno.storage.errors import RemoteUnreachable, SessionNotFound, WrongKey
@@ -40,19 +41,21 @@ def test_every_error_is_told_in_one_line_with_its_exit_code(error: BaseException
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list", "--bogus"], ["show"], ["rename", "x"], ["list", "--limit", "many"], ["nonsense"], ["--nonsense"], ["delete"]],
+    ["list --bogus", "show", "rename x", "list --limit many", "nonsense", "--nonsense", "delete"],
 )
-def test_a_usage_error_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
+def test_a_usage_error_is_one_line_that_names_the_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
     out, err = capsys.readouterr()
     assert (out, err.startswith("Error: "), err.endswith(" --help`\n"), err.count("\n")) == ("", True, True, 1)
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["show", "x"], ["create"], ["add", "x", "y"], ["search", "x"], ["conflicts"]])
+@pytest.mark.parametrize(
+    "arguments", ["list", "show x", "create", "add x y", "search x", "conflicts"]
+)
 def test_a_home_without_a_store_says_how_to_make_one(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], home: Path
+    arguments: str, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
-    assert main(arguments) == 1
+    assert main(arguments.split()) == 1
     assert "steno init" in capsys.readouterr().err
     assert list(home.iterdir()) == []
 

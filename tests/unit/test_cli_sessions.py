@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
 from steno.cli.main import main
 from steno.storage.model import NewMessage
 from steno.storage.store import SQLiteSessionStore
@@ -48,7 +49,8 @@ def run(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     def run(*arguments: str, stdin: bytes = b"") -> Done:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         code = main(arguments)
-        return Done(code, *capsys.readouterr())
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
 
     return run
 
@@ -66,7 +68,9 @@ def test_create_keeps_tags_in_order_and_drops_blanks_and_repeats(run: Run) -> No
 
 
 def test_create_keeps_provider_model_metadata_and_id(run: Run) -> None:
-    made = run("create", "--provider", "p", "--model", "m", "--metadata", '{"project":"x"}', "--id", "a/b", "--json").json
+    made = run(
+        "create", "--provider", "p", "--model", "m", "--metadata", '{"project":"x"}', "--id", "a/b", "--json"
+    ).json
     assert (made["provider"], made["model"], made["project"], made["id"]) == ("p", "m", "x", "a/b")
 
 
@@ -184,7 +188,20 @@ def test_a_limit_that_is_not_positive_is_refused_with_nothing_printed(run: Run, 
 
 def test_every_session_in_a_json_list_has_every_field(run: Run, store: SQLiteSessionStore) -> None:
     store.create()
-    fields = {"id", "title", "name", "status", "provider", "model", "created_at", "updated_at", "message_count", "tags", "project", "metadata"}
+    fields = {
+        "id",
+        "title",
+        "name",
+        "status",
+        "provider",
+        "model",
+        "created_at",
+        "updated_at",
+        "message_count",
+        "tags",
+        "project",
+        "metadata",
+    }
     assert fields <= run("list", "--json").json[0].keys()
 
 
@@ -207,7 +224,9 @@ def test_deleted_sessions_are_listed_when_asked_for(run: Run, store: SQLiteSessi
     assert [each["id"] for each in run("list", "--deleted", "--json").json] == ["x"]
 
 
-@pytest.mark.parametrize("options", [("--since", "2024-13-01"), ("--until", "yesterday"), ("--sort", "size"), ("--status", "lost")])
+@pytest.mark.parametrize(
+    "options", [("--since", "2024-13-01"), ("--until", "yesterday"), ("--sort", "size"), ("--status", "lost")]
+)
 def test_a_filter_that_makes_no_sense_is_a_usage_error(run: Run, options: tuple[str, ...]) -> None:
     done = run("list", *options)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
@@ -242,7 +261,9 @@ def test_show_prints_each_message_whole(run: Run, store: SQLiteSessionStore) -> 
 def test_show_in_json_has_the_messages_as_they_are(run: Run, store: SQLiteSessionStore) -> None:
     store.create(id="x")
     store.append("x", NewMessage(role="user", content="a\x1bb", id="m1"))
-    assert [(each["id"], each["content"]) for each in run("view", "x", "--format", "json").json["messages"]] == [("m1", "a\x1bb")]
+    assert [(each["id"], each["content"]) for each in run("view", "x", "--format", "json").json["messages"]] == [
+        ("m1", "a\x1bb")
+    ]
 
 
 def test_control_characters_of_a_message_do_not_reach_the_terminal_raw(run: Run, store: SQLiteSessionStore) -> None:

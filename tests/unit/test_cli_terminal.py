@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.cli import terminal
 from steno.cli.terminal import escaped, fit, local_time, safe, safe_line, table, width
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from steno.cli.main import main, steno
 from steno.cli.verbs import ALIASES, SESSIONS, VERBS, Verbs
 from steno.storage.store import SQLiteSessionStore

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from steno.storage.errors import AmbiguousRef, SessionNotFound
 from steno.storage.listing import Filter, listed, resolve_deleted
 from steno.storage.model import NewMessage
@@ -14,7 +15,14 @@ from steno.storage.store import SQLiteSessionStore
 @pytest.fixture
 def store(tmp_path: Path) -> SQLiteSessionStore:
     store = SQLiteSessionStore(tmp_path / "steno.db", now_ms=lambda: 5_000)
-    store.create(id="a", title="Übung OAuth", created_ms=3_000, tags=["go", "rest"], provider="Anthropic", metadata={"project": "x"})
+    store.create(
+        id="a",
+        title="Übung OAuth",
+        created_ms=3_000,
+        tags=["go", "rest"],
+        provider="Anthropic",
+        metadata={"project": "x"},
+    )
     store.create(id="b", title="oauth again", created_ms=1_000, tags=["go"], status="paused")
     store.create(id="c", title="Zebra", created_ms=2_000)
     store.append("c", NewMessage(role="user", content="x", timestamp="1970-01-01T00:00:02Z"))
@@ -28,17 +36,17 @@ def ids(store: SQLiteSessionStore, chosen: Filter = Filter(), **how: object) -> 
 @pytest.mark.parametrize(
     ("chosen", "found"),
     [
-        (Filter(), ["a", "c", "b"]),
+        (Filter(), ["a", "c", "b", "d"]),
         (Filter(title="OAUTH"), ["a", "b"]),
         (Filter(title="üBUNG"), ["a"]),
         (Filter(title="%"), []),
         (Filter(tags=("go",)), ["a", "b"]),
         (Filter(tags=("go", "rest")), ["a"]),
-        (Filter(project="x"), ["a"]),
+        (Filter(project="x"), ["d"]),
         (Filter(provider="anthropic"), ["a"]),
         (Filter(status="paused"), ["b"]),
         (Filter(since_ms=2_000), ["a", "c"]),
-        (Filter(before_ms=2_000), ["b"]),
+        (Filter(before_ms=2_000), ["b", "d"]),
         (Filter(since_ms=2_000, before_ms=3_000), ["c"]),
         (Filter(title="oauth", status="paused", tags=("go",)), ["b"]),
     ],
@@ -47,7 +55,7 @@ def test_a_filter_chooses_what_meets_all_of_it(store: SQLiteSessionStore, chosen
     assert ids(store, chosen) == found
 
 
-@pytest.mark.parametrize(("sort", "first"), [("date", "a"), ("title", "b"), ("messages", "c")])
+@pytest.mark.parametrize(("sort", "first"), [("date", "a"), ("title", "d"), ("messages", "c")])
 def test_a_list_can_be_sorted(store: SQLiteSessionStore, sort: str, first: str) -> None:
     assert ids(store, sort=sort)[0] == first
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steno.storage.errors import InvalidInput
 from steno.storage.model import Message, NewMessage, SessionHeader
 from steno.storage.restoring import bring_back
@@ -20,9 +21,8 @@ from steno.storage.transcripts.steno_json import Exported, written
 
 HEADER = {"steno": 1, "id": "s1", "title": "Plans", "created_at": "2026-11-20T10:00:00.000Z"}
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT, lambda below: st.dictionaries(TEXT, below, max_size=3), max_leaves=5
-)
+SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT
+JSON = st.recursive(SCALARS, lambda below: st.dictionaries(TEXT, below, max_size=3), max_leaves=5)
 
 
 @pytest.fixture
@@ -36,9 +36,13 @@ def other(tmp_path: Path) -> SQLiteSessionStore:
 
 
 def test_an_exported_session_is_equal_in_another_store(store: SQLiteSessionStore, other: SQLiteSessionStore) -> None:
-    store.create(id="s1", title="Plans", tags=["b", "a"], metadata={"k": {"n": None}}, provider="p", model="m", user_id="u")
+    store.create(
+        id="s1", title="Plans", tags=["b", "a"], metadata={"k": {"n": None}}, provider="p", model="m", user_id="u"
+    )
     store.update("s1", fields={"status": "paused"}, state={"step": [1, 2]})
-    first = store.append("s1", NewMessage(role="user", content="Hello", timestamp="2020-01-01T00:00:00+02:00", sender="ann"))
+    first = store.append(
+        "s1", NewMessage(role="user", content="Hello", timestamp="2020-01-01T00:00:00+02:00", sender="ann")
+    )
     blocks = [{"type": "text", "text": "Hi"}]
     store.append("s1", NewMessage(role="assistant", content=blocks, parent=first.id, usage={"n": 1}, metadata={"x": 1}))
 
@@ -114,7 +118,9 @@ def test_each_message_hangs_on_the_one_before() -> None:
 
 
 def test_a_title_that_the_first_message_makes_stays_automatic() -> None:
-    (found,) = _read(_jsonl({**HEADER, "title": "Hello there"}, {"id": "m1", "role": "user", "content": "Hello  there"}))
+    (found,) = _read(
+        _jsonl({**HEADER, "title": "Hello there"}, {"id": "m1", "role": "user", "content": "Hello  there"})
+    )
     assert found.title is None
 
 

@@ -1,0 +1,250 @@
+"""A device that is driven as a person drives it: the real command, real daemons, a home of its own.
+
+Nothing here waits for time: `until` polls a condition and says what was awaited when it never comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from steno.daemon.client import DaemonClient
+from steno.storage.errors import StenoError
+from steno.storage.home import Home
+from steno.storage.store import SQLiteSessionStore
+from steno.sync.vault.kdf import MINIMUM_COST
+from steno.sync.vault.membership import join_vault, make_vault
+
+PASSPHRASE = "a passphrase of these tests"
+WITHIN_S = 30.0
+_LOOK_EVERY_S = 0.01
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+
+def until(true: Callable[[], Any], what: str, *, within_s: float = WITHIN_S) -> Any:
+    """Wait until a condition holds, and return what it returned."""
+    deadline = time.monotonic() + within_s
+    while not (found := true()):
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        time.sleep(_LOOK_EVERY_S)
+    return found
+
+
+class Device:
+    """One home. ``daemon`` is the process that was started here, if any."""
+
+    def __init__(self, place: Path, *, remote: Path | None = None) -> None:
+        self.place = place
+        self.remote = remote
+        self.home = Home(place, place)
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    # Making one, without the cost of a real key derivation
+
+    def make(self, *, found: bool = False) -> Device:
+        """Make the home; with a remote, make its vault or join it."""
+        self.configure()
+        self.home.make()
+        SQLiteSessionStore(self.home.database).close()
+        if self.remote is not None and found:
+            vault = make_vault(
+                self.home, str(self.remote), passphrase=PASSPHRASE, made=str, draw=os.urandom, cost=MINIMUM_COST
+            )
+            asyncio.run(vault)
+        elif self.remote is not None:
+            asyncio.run(join_vault(self.home, str(self.remote), passphrase=PASSPHRASE))
+        return self
+
+    def configure(self) -> Device:
+        """Let the daemon take any port, so that tests run beside each other."""
+        self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.home.config_file.write_text("[daemon]\nport = 0\n", encoding="utf-8")
+        self.home.config_file.chmod(0o600)
+        return self
+
+    def copy(self, place: Path, *, remote: Path | None = None) -> Device:
+        """The same device at another place; the one here is not used any more."""
+        shutil.copytree(self.place, place)
+        moved = Device(place, remote=remote)
+        if remote is not None and self.remote is not None:
+            text = moved.home.vault_file.read_text(encoding="utf-8")
+            moved.home.vault_file.write_text(text.replace(str(self.remote), str(remote)), encoding="utf-8")
+        return moved
+
+    # Commands
+
+    def steno(self, *arguments: str, code: int | None = 0, stdin: str = "", **environment: str) -> Done:
+        """Run a command; ``code`` None lets it end as it likes."""
+        done = subprocess.run(
+            [sys.executable, "-m", "steno.cli.main", *arguments],
+            env=self.environment(**environment), input=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert code is None or done.returncode == code, f"steno {' '.join(arguments)}: {done.returncode} {done.stderr}"
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments: str) -> Any:
+        """What a command prints as JSON."""
+        return self.steno(*arguments, "--format", "json").json
+
+    def begin(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command and do not wait for it; its talk goes to the log of the home."""
+        self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "steno.cli.main", *arguments],
+                env=self.environment(**environment), stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
+            )  # fmt: skip
+        finally:
+            os.close(descriptor)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a command of this device sees."""
+        return {**os.environ, "STENO_HOME": str(self.place), "STENO_PASSPHRASE": PASSPHRASE, **more}
+
+    def show(self, session: str) -> Any:
+        """A session as `steno show --format json` prints it; None where there is none."""
+        done = self.steno("show", session, "--format", "json", code=None)
+        assert done.code in (0, 3), done.err
+        return done.json if done.code == 0 else None
+
+    # The store, for looking often
+
+    @contextmanager
+    def store(self, *, write: bool = False) -> Iterator[SQLiteSessionStore]:
+        """The device's store, opened beside the daemon's."""
+        with SQLiteSessionStore(self.home.database, read_only=not write) as store:
+            yield store
+
+    def contents(self, session: str) -> list[Any]:
+        """The contents of a session's messages; none where it is not shown."""
+        with self.store() as store, suppress(StenoError):
+            return [message.content for message in store.messages(session)]
+        return []
+
+    def title(self, session: str) -> str | None:
+        """A session's title; None where it is not shown."""
+        with self.store() as store, suppress(StenoError):
+            return store.get(session).title
+        return None
+
+    def everything(self) -> dict[str, Any]:
+        """Every session that is shown, with its messages."""
+        with self.store() as store:
+            store.execute("BEGIN")
+            return {each.id: (each, list(store.messages(each.id))) for each in list(store.sessions())}
+
+    # The files
+
+    def files(self) -> list[Path]:
+        """The session files."""
+        return sorted(path for path in self.home.sessions.rglob("*.jsonl") if not path.name.startswith("."))
+
+    def file(self, session: str) -> Path:
+        """The file of a session, once it is there."""
+        wanted = f'"id":{json.dumps(session)}'
+        return until(
+            lambda: next((path for path in self.files() if wanted in _head(path)), None), f"a file of {session}"
+        )
+
+    # The daemon
+
+    def start(self, **environment: str) -> Device:
+        """Start the daemon and wait until it answers."""
+        self.spawn(**environment)
+        process = self.daemon
+        assert process is not None
+
+        def answers() -> bool:
+            assert process.poll() is None, f"the daemon ended: {self.log()[-2000:]}"
+            return self._client_of(process) is not None
+
+        until(answers, "the daemon answers")
+        return self
+
+    def spawn(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the daemon's process and do not wait."""
+        assert self.daemon is None or self.daemon.poll() is not None
+        self.daemon = self.begin("daemon", "run", **environment)
+        return self.daemon
+
+    def _client_of(self, process: subprocess.Popen[bytes]) -> DaemonClient | None:
+        with suppress(StenoError):
+            client = DaemonClient(self.home)
+            return client if client.running.pid == process.pid and client.health() else None
+        return None
+
+    @property
+    def client(self) -> DaemonClient:
+        """Our own client of the daemon."""
+        return DaemonClient(self.home)
+
+    def status(self) -> dict[str, Any]:
+        """What the running daemon says of itself."""
+        return self.client.status()
+
+    def requests(self) -> dict[str, int]:
+        """How often the running daemon asked the remote, by kind."""
+        return self.status()["vault"]["requests"]
+
+    def settled(self) -> bool:
+        """Say whether nothing is left to write, to index or to send."""
+        found = self.status()
+        vault = found["vault"] or {"not_sent": 0, "pending_segments": 0, "synced_ms": 1}
+        return not (
+            found["files"]["not_written"]
+            or found["search"]["not_indexed"]
+            or vault["not_sent"]
+            or vault["pending_segments"]
+        ) and bool(vault.get("synced_ms"))
+
+    def kill(self) -> None:
+        """End the daemon as a power cut does."""
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait()
+
+    def stop(self) -> None:
+        """Ask the daemon to stop and wait until it has; one that died by itself is a failure."""
+        if self.daemon is not None and self.daemon.poll() is None:
+            self.daemon.send_signal(signal.SIGTERM)
+            assert self.daemon.wait(WITHIN_S) == 0, self.log()[-2000:]
+        self.daemon = None
+
+    def log(self) -> str:
+        """What the daemon said."""
+        return self.home.log_file.read_text(encoding="utf-8") if self.home.log_file.exists() else ""
+
+
+def equal(*devices: Device) -> bool:
+    """Say whether devices hold the same sessions; at least one."""
+    first, *others = [device.everything() for device in devices]
+    return bool(first) and all(first == other for other in others)
+
+
+def _head(path: Path) -> str:
+    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline()
+    return ""

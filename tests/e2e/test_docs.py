@@ -1,0 +1,89 @@
+"""What README and docs say is run as it stands there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def _run(script: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "STENO_HOME": str(home / "device"),
+        "STENO_PASSPHRASE": "a passphrase",
+        **environment,
+    }
+    return subprocess.run(
+        ["bash", "-eu", "-c", script], env=env, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    claude = tmp_path / ".claude" / "projects" / "-home-ada-backend"
+    claude.mkdir(parents=True)
+    (claude / "sample.jsonl").write_bytes((ROOT / "cli" / "demo_sample" / "claude-code.jsonl").read_bytes())
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / "config.toml").write_text("[daemon]\nport = 0\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_the_first_look_of_the_readme_works(home: Path):
+    first, imports = [block for block in _blocks("README.md", "sh") if "@last" in block]
+    done = _run(f"steno init >/dev/null\n{first}\n{imports}", home)
+    assert done.returncode == 0, done.stderr
+    assert "Why does the token expire early?" in done.stdout
+    assert json.loads((home / "session.json").read_text(encoding="utf-8"))["messages"]
+
+
+def test_the_two_devices_of_the_readme_work(home: Path):
+    (block,) = [block for block in _blocks("README.md", "sh") if "steno join" in block]
+    lines = [line.replace("/media/usb/steno", str(home / "usb")) for line in block.splitlines()]
+    make, join, *rest = lines
+    second = f"STENO_HOME={home}/second"
+    (home / "second").mkdir()
+    (home / "second" / "config.toml").write_text("[daemon]\nport = 0\n", encoding="utf-8")
+    script = "\n".join([make, f"{second} {join}", *rest, *(f"{second} {line}" for line in rest)])
+    done = _run(f"trap 'steno daemon stop; {second} steno daemon stop' EXIT\n{script}", home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("has stopped") == 2
+
+
+def test_the_library_example_of_the_readme_works(home: Path):
+    (block,) = _blocks("README.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=home, env={"HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("['Hello!']\n", "")
+
+
+def test_the_examples_of_the_http_page_work(home: Path):
+    (block,) = _blocks("docs/http.md", "sh")
+    done = _run(
+        f"steno init >/dev/null; steno daemon start >/dev/null; trap 'steno daemon stop >/dev/null' EXIT\n{block}", home
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(each) for each in done.stdout.replace("}{", "}\n{").splitlines()]
+    assert answers[0]["sessions"] == []
+    assert answers[2]["hits"]
+
+
+@pytest.mark.parametrize("word", ["up", "demo", "test", "check", "bench"])
+def test_the_makefile_knows_the_words_of_the_readme(word: str):
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{word}:", rules, flags=re.MULTILINE)
