@@ -91,6 +91,9 @@ def _run(arguments: list[str]) -> int:
             steno.invoke(ctx)
     except click.exceptions.Exit as exc:
         return exc.exit_code
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message(), err=True)
+        return EXIT_USAGE
     return 0
 
 

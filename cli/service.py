@@ -117,7 +117,7 @@ def status(as_json: bool) -> None:
         raise Incomplete(count=len(found["problems"]))
 
 
-@click.group()
+@click.group(epilog="Example:  steno daemon start")
 def daemon() -> None:
     """Run, start and stop the daemon, which keeps files, remote and index up to date."""
 
@@ -260,7 +260,7 @@ def _status(home: Home) -> dict[str, Any]:
 def _print_status(found: dict[str, Any]) -> None:
     daemon_, vault, files = found["daemon"], found["vault"], found["files"]
     click.echo(f"Home:       {found['home']}")
-    click.echo(f"Daemon:     {'process %(pid)s, http://127.0.0.1:%(port)s' % daemon_ if daemon_ else 'not running'}")
+    click.echo("Daemon:     " + ("process {pid}, http://127.0.0.1:{port}".format(**daemon_) if daemon_ else "not running"))
     click.echo(f"Sessions:   {found['sessions']:,} with {found['messages']:,} messages")
     click.echo(f"Files:      {files['directory']}" + _and_pending(files["not_written"], "not written yet"))
     click.echo("Search:     ready" + _and_pending(found["search"]["not_indexed"], "not indexed yet"))

@@ -37,7 +37,7 @@ from .bodies import (
 )
 from .guard import guard, proof
 from .listener import Listening, serve
-from .pages import FILTERS, MAX_PAGE, conditions, message_page, session_page
+from .pages import FILTERS, MAX_PAGE, filter_of, message_page, session_page
 from .problem import HEADERS, problems
 
 __all__ = ["Api", "Listening", "make_app", "serve"]
@@ -129,9 +129,9 @@ class _Routes:
     async def list_sessions(self, request: web.Request) -> web.Response:
         given_ = _parameters(request, {"limit", "cursor", "deleted", *FILTERS})
         cursor, limit, deleted = _one(given_, "cursor") or "", _limit(given_), _flag(given_, "deleted")
-        where = conditions(given_)
+        chosen = filter_of(given_)
         return await self._api.answer(
-            lambda store: session_page(store, where=where, cursor=cursor, limit=limit, deleted=deleted)
+            lambda store: session_page(store, chosen=chosen, cursor=cursor, limit=limit, deleted=deleted)
         )
 
     async def create_session(self, request: web.Request) -> web.Response:
@@ -223,7 +223,7 @@ class _Routes:
         """Find messages and sessions; the filters of the list narrow it down."""
         given_ = _parameters(request, {"q", "limit", "session", *FILTERS})
         query, session, limit = _one(given_, "q") or "", _one(given_, "session"), _limit(given_) or DEFAULT_HITS
-        where = conditions(given_)
+        where = filter_of(given_).conditions()
         return await self._api.answer(lambda store: search(store, query, limit=limit, session=session, where=where))
 
 

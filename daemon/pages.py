@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from ..storage.errors import InvalidInput, SessionNotFound
+from ..storage.listing import Filter, listed
 from ..storage.model import check_status, parse_time
 from ..storage.rows import MESSAGE_COLUMNS, MessageRow, message
 from ..storage.shape import message_json, session_json
@@ -22,17 +23,8 @@ MAX_PAGE = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 DEFAULT_SESSIONS = 50
 
-FILTERS = {
-    "title": "instr(lower(title), lower(?)) > 0",
-    "provider": "provider = ?",
-    "model": "model = ?",
-    "status": "status = ?",
-    "user_id": "user_id = ?",
-    "project": "json_extract(metadata, '$.project') = ?",
-    "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)",
-}
-
-Condition = tuple[str, tuple[str, ...]]
+FILTERS = ("title", "provider", "model", "status", "user_id", "project", "tag")
+"""The parameters that choose sessions, as `steno list` does; ``tag`` may stand several times."""
 
 _BEYOND = 1 << 62
 _Whole = Annotated[int, msgspec.Meta(ge=0, lt=_BEYOND)]
@@ -41,17 +33,18 @@ _MessagePlace = tuple[Literal["newer", "older"], str]
 _Place = TypeVar("_Place")
 
 
-def conditions(given: Mapping[str, Sequence[str]]) -> list[Condition]:
-    """The conditions on sessions that parameters named in `FILTERS` set; all must hold. Raises `InvalidInput`."""
-    for status in given.get("status", ()):
-        check_status(status)
-    return [(FILTERS[name], (value,)) for name, values in given.items() if name in FILTERS for value in values]
+def filter_of(given: Mapping[str, Sequence[str]]) -> Filter:
+    """The filter that parameters named in `FILTERS` ask for. Raises `InvalidInput`."""
+    single = {name: given[name][-1] for name in FILTERS if name != "tag" and given.get(name)}
+    if "status" in single:
+        check_status(single["status"])
+    return Filter(tags=tuple(given.get("tag", ())), **single)
 
 
 def session_page(
     store: SQLiteSessionStore,
     *,
-    where: Sequence[Condition] = (),
+    chosen: Filter,
     cursor: str = "",
     limit: int | None = None,
     deleted: bool = False,
@@ -59,7 +52,7 @@ def session_page(
     """Sessions, the last written to first."""
     limit = limit or DEFAULT_SESSIONS
     after = _place(cursor, _SessionPlace) if cursor else None
-    found = list(store.sessions(limit=limit + 1, after=after, where=where, deleted=deleted))
+    found = list(listed(store, chosen, limit=limit + 1, after=after, deleted=deleted))
     shown, more = found[:limit], found[limit:]
     following = _cursor((parse_time(shown[-1].updated_at), shown[-1].id)) if more else None
     return {"sessions": [session_json(each) for each in shown], "next": following}

@@ -56,27 +56,22 @@ class Transaction:
 
     def __enter__(self) -> None:
         database = self._database
-        if not database.depth:
-            database.lock()
-        try:
-            database.write(f"SAVEPOINT s{database.depth}" if database.depth else "BEGIN IMMEDIATE")
-        except BaseException:
-            if not database.depth:
-                database.unlock()
-            raise
+        if database.depth:
+            database.write(f"SAVEPOINT s{database.depth}")
+        else:
+            database.begin()
         database.depth += 1
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         database = self._database
         database.depth -= 1
-        name = f"s{database.depth}"
         try:
             if kind is None:
-                database.write(f"RELEASE {name}" if database.depth else "COMMIT")
+                database.write(f"RELEASE s{database.depth}" if database.depth else "COMMIT")
             else:
-                self._undo(name)
+                self._undo()
         except BaseException:
-            self._undo(name)
+            self._undo()
             raise
         finally:
             if not database.depth:
@@ -84,14 +79,14 @@ class Transaction:
         if isinstance(exc, dbapi.Error):
             raise translated(exc, database.path) from exc
 
-    def _undo(self, name: str) -> None:
+    def _undo(self) -> None:
         database = self._database
         database.forget_devices()
         if not database.connection.in_transaction:
             return
         if database.depth:
-            database.connection.execute(f"ROLLBACK TO {name}")
-            database.connection.execute(f"RELEASE {name}")
+            database.connection.execute(f"ROLLBACK TO s{database.depth}")
+            database.connection.execute(f"RELEASE s{database.depth}")
         else:
             database.connection.execute("ROLLBACK")
 
@@ -115,6 +110,7 @@ class Database:
         self.now_ms = now_ms
         self.random = random
         self.depth = 0
+        self._transaction = Transaction(self)
         self._lock_file: Any = None
         self._wants_lock = not FIXED and not read_only
         self.connection = connect(self.path, read_only=read_only, durability=durability)
@@ -150,7 +146,16 @@ class Database:
 
     def transaction(self) -> Transaction:
         """The only way to write."""
-        return Transaction(self)
+        return self._transaction
+
+    def begin(self) -> None:
+        """Begin to write, alone; for `Transaction`."""
+        self.lock()
+        try:
+            self.write("BEGIN IMMEDIATE")
+        except BaseException:
+            self.unlock()
+            raise
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Run one statement; errors of SQLite are translated."""

@@ -76,7 +76,8 @@ def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Trans
         value = getattr(transcript, name)
         if value is not None:
             wanted[name] = text_of(value)
-    wanted |= {f"metadata{where}": text for where, text in leaves(transcript.metadata)}
+    shown = dict(leaves(decode_json(row.metadata)))
+    wanted |= {f"metadata{where}": text for where, text in leaves(transcript.metadata) if shown.get(where) != text}
     for path, text in wanted.items():
         if _derived(store, row.no, None, path) != text:
             edit.set(path, text)

@@ -28,6 +28,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     project: str | None = None
     provider: str | None = None
+    model: str | None = None
+    user_id: str | None = None
     status: str | None = None
     since_ms: int | None = None
     before_ms: int | None = None
@@ -39,6 +41,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             *(("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", tag.strip()) for tag in self.tags),
             ("json_extract(metadata, '$.project') = ?", self.project),
             ("lower(provider) = lower(?)", self.provider),
+            ("model = ?", self.model),
+            ("user_id = ?", self.user_id),
             ("status = ?", self.status),
             ("updated_ms >= ?", self.since_ms),
             ("updated_ms < ?", self.before_ms),
@@ -54,12 +58,20 @@ def listed(
     reverse: bool = False,
     limit: int | None = None,
     deleted: bool = False,
+    after: tuple[Any, str] | None = None,
 ) -> Iterator[SessionHeader]:
-    """The sessions that a filter chooses; ``sort`` is one of `SORTS`, ``reverse`` turns the whole order around."""
+    """The sessions that a filter chooses; ``sort`` is one of `SORTS`, ``reverse`` turns the whole order around.
+
+    ``after`` continues behind (sort value, id) of the last one seen.
+    """
     order, descending = SORTS[sort]
-    store.connection.create_function("folded", 1, str.casefold, deterministic=True)
     return store.sessions(
-        where=chosen.conditions(), order=order, descending=descending != reverse, limit=limit, deleted=deleted
+        where=chosen.conditions(),
+        order=order,
+        descending=descending != reverse,
+        limit=limit,
+        deleted=deleted,
+        after=after,
     )
 
 

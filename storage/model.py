@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -28,7 +29,6 @@ AUTOMATIC_TITLE_LENGTH = 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  its text has no offset, where `Z` belongs
 _YEAR_10000_MS = 253_402_300_800_000
 
 
@@ -193,8 +193,13 @@ def check_json(value: object, what: str, *, depth: int = 0) -> None:
 
 def format_ms(ms: int) -> str:
     """UTC milliseconds since 1970 as RFC 3339 text with milliseconds and ``Z``."""
-    moment = _NAIVE_EPOCH + timedelta(milliseconds=ms)
-    return f"{moment.isoformat(timespec='milliseconds')}Z"
+    minute, rest = divmod(ms, 60_000)
+    return f"{_minute(minute)}:{rest // 1000:02d}.{rest % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _minute(minute: int) -> str:
+    return (_EPOCH + timedelta(minutes=minute)).isoformat()[:16]
 
 
 def parse_time(text: object) -> int:

@@ -12,7 +12,7 @@ Proved by tests/unit/test_order.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -28,23 +28,36 @@ class Place(NamedTuple):
 def walk(places: Iterable[Place]) -> tuple[list[str], set[str]]:
     """Every id in order, and the ids whose anchor has not arrived (they stand at the end)."""
     by_id = {place.id: place for place in places}
+    orphans = {place.id for place in by_id.values() if place.after is not None and place.after not in by_id}
+    ordered = _pre_order(by_id.values(), orphans)
+    if len(ordered) < len(by_id):
+        orphans |= _closing(by_id, by_id.keys() - set(ordered))
+        ordered = _pre_order(by_id.values(), orphans)
+    return ordered, orphans
+
+
+def _pre_order(places: Iterable[Place], orphans: set[str]) -> list[str]:
     below: dict[str | None, list[Place]] = {}
-    orphans: list[Place] = []
-    for place in by_id.values():
-        anchor = place if place.after is None else by_id.get(place.after)
-        # An anchor that is younger has an older birth that has not arrived; taken as it is, it could close a circle.
-        if anchor is place or (anchor is not None and anchor.instant < place.instant):
-            below.setdefault(place.after, []).append(place)
-        else:
-            orphans.append(place)
+    ends: list[Place] = []
+    for place in places:
+        (ends if place.id in orphans else below.setdefault(place.after, [])).append(place)
     ordered: list[str] = []
-    stack = _last_first(orphans) + _last_first(below.get(None, []))
+    stack = _last_first(ends) + _last_first(below.get(None, []))
     while stack:
         place = stack.pop()
         ordered.append(place.id)
         if place.id in below:
             stack += _last_first(below[place.id])
-    return ordered, {place.id for place in orphans}
+    return ordered
+
+
+def _closing(by_id: Mapping[str, Place], unreached: Iterable[str]) -> set[str]:
+    """Those of the unreached by which a circle closes: their anchor was born after them.
+
+    An anchor has an older birth that has not arrived: the message was pasted here behind what hangs on it.
+    """
+    anchors = ((message, by_id[message].after) for message in unreached)
+    return {each for each, after in anchors if after is not None and by_id[after].instant >= by_id[each].instant}
 
 
 def _last_first(siblings: list[Place]) -> list[Place]:

@@ -6,12 +6,9 @@ messages like any other transcript, and keeps its own state (tests/unit/test_tra
 
 from __future__ import annotations
 
-import msgspec
-
 from .edit import Edit
 from .importing import Imported, take_in
 from .registers import text_of
-from .rows import decode_json
 from .stamps import DERIVED
 from .state import touch
 from .store import SQLiteSessionStore
@@ -21,10 +18,6 @@ from .transcripts.steno_json import Exported
 def bring_back(store: SQLiteSessionStore, exported: Exported) -> Imported:
     """Bring a session up to an export of it, all or nothing; raises `InvalidInput`."""
     with store.transaction():
-        row = store.find(exported.id)
-        if row is not None and decode_json(row.metadata) == exported.metadata:
-            # What a person wrote here is no news because a file repeats it.
-            exported = msgspec.structs.replace(exported, metadata={})
         done = take_in(store, exported)
         if done.created:
             _settle(store, exported)

@@ -58,6 +58,7 @@ def connect(path: Path, *, read_only: bool, durability: str) -> Connection:
         connection = dbapi.connect(
             address, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
         )
+        connection.create_function("folded", 1, str.casefold, deterministic=True)
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         if not read_only:
             _use_wal(connection)

@@ -347,16 +347,18 @@ class SQLiteSessionStore(Database):
         if not batch:
             return []
         now_ms = self.now_ms()
-        checked = [(new, check_new(new), now_ms if new.timestamp is None else parse_time(new.timestamp)) for new in batch]
+        columns = [check_new(new) for new in batch]
+        times = [now_ms if new.timestamp is None else parse_time(new.timestamp) for new in batch]
         with self.transaction():
             end = self._end(session_id)
             if end.hidden or end.status == "archived":
                 self._wake(session_row(self, end.no))
                 end = self._end(session_id)._replace(title="")  # made anew: a hidden message may have given it
-            rows = self._insert(end, self._placed(end.tail, checked))
-            self.write(_COUNT, (max(time_ms for _, _, time_ms in checked), len(rows), end.no))
-            if end.automatic and (not end.title or any(row.inserted for row in rows)):
-                self._retitle(end.no, batch)
+            placed, inserted = self._placed(end.tail, batch, columns, times)
+            rows = self._insert(end, placed)
+            self.write(_COUNT, (max(times), len(rows), end.no))
+            if end.automatic and (inserted or not end.title) and any(new.role == "user" for new in batch):
+                retitle(self, end.no)
         return [message(each) for each in rows]
 
     def _end(self, session_id: str) -> _End:
@@ -365,41 +367,43 @@ class SQLiteSessionStore(Database):
             raise SessionNotFound(ref=session_id)
         return _End(*row)
 
-    def _placed(self, tail: str | None, checked: Sequence[tuple[NewMessage, str | bytes, int]]) -> list[Placed]:
-        placed = []
-        for new, content, time_ms in checked:
+    def _placed(
+        self, tail: str | None, batch: Sequence[NewMessage], columns: Sequence[str | bytes], times: Sequence[int]
+    ) -> tuple[list[Placed], bool]:
+        """Where each message is born, and whether any is an insertion."""
+        placed: list[Placed] = []
+        any_inserted = False
+        for new, content, time_ms in zip(batch, columns, times, strict=True):
             inserted = new.after is not None and new.after != tail
             message_id = new.id or self.new_message_id()
             placed.append(Placed(new, message_id, content, time_ms, new.after if inserted else tail, inserted))
-            if not inserted:
+            if inserted:
+                any_inserted = True
+            else:
                 tail = message_id
-        return placed
-
-    def _retitle(self, no: int, batch: Sequence[NewMessage]) -> None:
-        if any(new.role == "user" for new in batch):
-            retitle(self, no)
+        return placed, any_inserted
 
     def insert_messages(self, no: int, placed: Sequence[Placed]) -> list[MessageRow]:
         """Insert messages that are born here by hand, where each says. Needs a transaction; counts nothing."""
         return self._insert(self._end(session_row(self, no).id), placed)
 
     def _insert(self, end: _End, placed: Sequence[Placed]) -> list[MessageRow]:
-        seq, clock = end.seq + 1, tick(end.clock, now_ms=self.now_ms())
+        seq, clock = end.seq, tick(end.clock, now_ms=self.now_ms()) - 1
         no, tail, place = end.no, end.tail, end.place
         author = self.author(self.device, BY_HAND)
-        rows, moved = [], False
-        for offset, (new, message_id, content, time_ms, after, inserted) in enumerate(placed):
+        rows: list[MessageRow] = []
+        moved = False
+        for new, message_id, content, time_ms, after, inserted in placed:
             if inserted or after != tail:
                 moved = True
                 if after is not None and not self.one("SELECT 1 FROM messages WHERE session = ? AND id = ?", (no, after)):
                     raise InvalidInput(f"there is no message {after} to stand behind")
             if new.id is not None and find_message(self, no, new.id):
                 raise InvalidInput(f"message id already exists in this session: {new.id}")
-            place += 1
+            place, seq, clock = place + 1, seq + 1, clock + 1
             row = (
-                no, place, seq + offset, seq + offset, seq + offset, 0, 0,
-                message_id, clock + offset, author, after, int(inserted), new.role, new.sender, content, time_ms,
-                _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
+                no, place, seq, seq, seq, 0, 0, message_id, clock, author, after, int(inserted), new.role, new.sender,
+                content, time_ms, _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
                 json_column(new.metadata), json_column(new.origin), None,
             )  # fmt: skip
             rows.append(MessageRow(self.write(INSERT_MESSAGE, row), *row))

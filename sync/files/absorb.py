@@ -49,13 +49,16 @@ class Absorbed(msgspec.Struct, frozen=True):
     plan: Plan
 
 
-def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | None) -> Absorbed:
-    """Bring the session up to a saved file of it; None makes a new session. Needs a transaction."""
+def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | None, revive: bool = True) -> Absorbed:
+    """Bring the session up to a saved file of it; None makes a new session. Needs a transaction.
+
+    A deleted session is restored by its file; with ``revive`` False only by one that changes something.
+    """
     row = None if session_id is None else store.find(session_id)
     created = row is None
     if row is None:
         row = _born(store, mine, session_id)
-    elif row.hidden:
+    elif row.hidden and revive:
         store.restore(row.id)
         row = session_row(store, row.no)
     rev = parse_rev(mine.header.rev if mine.header else None)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 
 import msgspec
 
-from ...storage.errors import LocalStorageError, StenoError
+from ...storage.errors import InvalidInput, LocalStorageError, StenoError
 from ...storage.home import write_private
 from ...storage.model import SessionHeader
 from ...storage.rows import header, message
@@ -35,7 +35,10 @@ MARKER = ".steno"
 CURSOR = "files"
 CHUNK = 1000
 BUSY_SHARE = 20
+PATIENCE_S = 2.0
+LOOK_AGAIN_S = 1.0
 _FEW, _FEW_PERCENT = 10, 20
+_TRIES = 3
 
 _log = logging.getLogger("steno.files")
 
@@ -67,15 +70,26 @@ class MirrorStopped(LocalStorageError):
 
 
 class Mirror:
-    """The mirror of one store. One process at a time runs it; calls are not concurrent."""
+    """The mirror of one store. One process at a time runs it; calls are not concurrent.
+
+    ``stopping`` is asked between two files: True ends a call early, and the next one goes on where it was.
+    """
 
     def __init__(
-        self, store: SQLiteSessionStore, root: Path, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        store: SQLiteSessionStore,
+        root: Path,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._root = root
         self._monotonic = monotonic
+        self._stopping = stopping
         self._not_before: dict[int, float] = {}
+        self._ahead = _Ahead()
+        self._unsettled: set[Path] = set()
         self._may_delete = False
 
     # From the directory to the store
@@ -85,14 +99,17 @@ class Mirror:
         self._may_delete = self._claim()
         for folder in self._folders():
             remove_torn(folder)
-            for displaced in leftovers(folder):
-                self._take_leftover(displaced)
         self.scan()
         self._may_delete = True
 
     def scan(self) -> None:
-        """Compare the whole directory with what was last written."""
+        """Compare the whole directory with what was last written, and merge edits that still lie aside."""
+        for folder in self._folders():
+            for displaced in leftovers(folder):
+                self._take_leftover(displaced)
         for path in self._session_files():
+            if self._stopping():
+                return
             self._safely(path)
         gone = [path for _, path in self._recorded_paths() if not (self._root / path).exists()]
         self.vanished(gone)
@@ -103,16 +120,21 @@ class Mirror:
         for path in paths:
             if path.is_dir():
                 self.saved(each for each in sorted(path.rglob(f"*{SUFFIX}")) if each.is_file())
-            elif is_session_path(path.relative_to(self._root)):
-                if path.exists():
-                    self._safely(path)
-                elif self._record_at(self._relative(path)) or self._is_refused(self._relative(path)):
-                    gone.append(self._relative(path))
             elif not path.exists():
-                # A directory that was moved away: nothing is said of the files in it.
-                below = f"{self._relative(path)}/"
-                gone += [each for _, each in self._recorded_paths() if each.startswith(below)]
+                gone += self._known_below(path)
+            elif is_session_path(path.relative_to(self._root)):
+                self._safely(path)
         return gone
+
+    def _known_below(self, gone: Path) -> list[str]:
+        """The files that were recorded or refused at a path that is gone: itself, or what a folder held."""
+        relative = self._relative(gone)
+        rows = self._store.execute(
+            "SELECT path FROM files WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0') "
+            "UNION SELECT path FROM refused WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0')",
+            (relative,),
+        )
+        return [path for (path,) in rows.fetchall()]
 
     def vanished(self, paths: list[str]) -> int:
         """Delete the sessions whose files are gone, if that can be meant; return how many files are missing."""
@@ -123,7 +145,9 @@ class Mirror:
         if not records:
             return 0
         total = self._store.one("SELECT count(*) FROM files")[0]
-        if not self._may_delete or not self._claim():
+        if not self._claim():
+            return 0
+        if not self._may_delete:
             self._write_again(records)
             return 0
         if len(records) > max(_FEW, total * _FEW_PERCENT // 100):
@@ -159,34 +183,41 @@ class Mirror:
 
     def _forget_missing(self) -> None:
         """Write the files anew that are missing from a directory that is not known to be ours."""
-        self._write_again(
-            [record for no, path in self._recorded_paths() if not (self._root / path).exists() and (record := self._record(no))]
-        )
+        missing = [no for no, path in self._recorded_paths() if not (self._root / path).exists()]
+        self._write_again([record for no in missing if (record := self._record(no))])
 
     def _write_again(self, records: list[Record]) -> None:
-        with self._store.transaction():
-            self._store.executemany("DELETE FROM files WHERE session = ?", [(record.session,) for record in records])
-        for record in records:
-            self._write(record.session)
+        """Let `write_pending` write these files as if they had never been; the others are passed over."""
+        if records:
+            with self._store.transaction():
+                self._store.executemany("DELETE FROM files WHERE session = ?", [(each.session,) for each in records])
+                self._store.set_cursor(CURSOR, 0)
 
     def _delete(self, record: Record) -> None:
         row = session_row(self._store, record.session)
         with self._store.transaction():
             self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
             if not row.hidden:
-                self._store.delete(row.id, known_seq=record.seq)
+                # Whoever removed the file knew what it showed, and nothing that came later.
+                self._store.delete(row.id, known_seq=record.seq or None)
         _log.info("%s is gone: session %s is deleted (`steno restore %s` brings it back)", record.path, row.id, row.id)
 
     def _safely(self, path: Path) -> None:
         """Absorb one file; a failure is that file's alone."""
         try:
+            if not _is_text(path.name):
+                raise InvalidInput("its name is not UTF-8 text; rename it")
             self._absorb(path)
-        except FileChanged:
-            _log.info("%s changes while it is read; it is read again", path)
+        except FileChanged as exc:
+            _log.info("%s; it is read again", exc)
+            self._unsettled.add(path)
         except LocalStorageError:
             raise
         except StenoError as exc:
             self._refuse(self._relative(path), 0, str(exc))
+        except Exception as exc:
+            _log.exception("%s could not be taken", path)
+            self._refuse(self._relative(path), 0, f"something unexpected happened ({type(exc).__name__}: {exc})")
 
     def _absorb(self, path: Path) -> None:
         relative = self._relative(path)
@@ -194,7 +225,7 @@ class Mirror:
         if record and look_at(path) == record.fingerprint.look:
             self._as_written(record)
             return
-        found = read_settled(path)
+        found = read_settled(path, patience_s=PATIENCE_S)
         if record and found.fingerprint.sha256 == record.fingerprint.sha256:
             self._as_written(msgspec.structs.replace(record, fingerprint=found.fingerprint))
             return
@@ -219,7 +250,7 @@ class Mirror:
             step("files.read")
             with self._store.transaction():
                 session_id = self._identity(mine, relative, record)
-                absorbed = absorb(self._store, mine, session_id=session_id)
+                absorbed = absorb(self._store, mine, session_id=session_id, revive=in_place)
                 if record and record.session != absorbed.session.no:
                     self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
                 if in_place:
@@ -255,25 +286,44 @@ class Mirror:
         return rev.seq if rev and rev.store == self._store.store_name else 0
 
     def _take_leftover(self, displaced: Displaced) -> None:
-        if not displaced.target.exists():
-            try:
-                displaced.put_back(None)
-            except FileChanged:
-                return
+        """Settle a file that lies aside: what it changed is merged, and an empty place gets it back."""
+        if displaced.target.exists() or self._is_deleted(displaced):
+            self._take_displaced(displaced)
             return
-        self._take_displaced(displaced)
+        try:
+            displaced.put_back(None)
+        except FileChanged:
+            _log.info("%s is there again", displaced.target)
 
-    def _take_displaced(self, displaced: Displaced) -> None:
-        """Merge the edit that stood in the place of what we wrote."""
+    def _is_deleted(self, displaced: Displaced) -> bool:
+        record = self._record_at(self._relative(displaced.target))
+        if record is not None:
+            return bool(session_row(self._store, record.session).hidden)
+        try:
+            mine = parse(read_settled(displaced.kept, patience_s=PATIENCE_S).data)
+        except StenoError:
+            return False
+        row = self._store.find(mine.header.id) if mine.header and mine.header.id else None
+        return row is not None and bool(row.hidden)
+
+    def _take_displaced(self, displaced: Displaced) -> bool:
+        """Merge the edit that stood in the place of what we wrote; False where it must wait for the next `scan`."""
         relative = self._relative(displaced.target)
-        found = read_settled(displaced.kept)
         record = self._record_at(relative)
-        absorbed = self._take(relative, found, record, in_place=False)
-        if absorbed is None:
-            displaced.put_back(record.fingerprint if record else None)
-            return
-        step("files.displaced-absorbed")
-        displaced.discard(found.fingerprint)
+        try:
+            found = read_settled(displaced.kept, patience_s=PATIENCE_S)
+            absorbed = self._take(relative, found, record, in_place=False)
+            if absorbed is None:
+                displaced.put_back(record.fingerprint if record else None)
+                return False
+            step("files.displaced-absorbed")
+            return displaced.discard(found.fingerprint)
+        except LocalStorageError:
+            raise
+        except Exception:
+            # Nothing is lost: it lies there under a name of ours, and what stands in its place is whole.
+            _log.exception("%s, which stood in the place of %s, could not be merged", displaced.kept, relative)
+            return False
 
     def _refuse(self, relative: str, line: int, reason: str) -> None:
         with self._store.transaction():
@@ -290,19 +340,35 @@ class Mirror:
     # From the store to the directory
 
     def write_pending(self) -> float | None:
-        """Write the files of some sessions that changed. Returns after how many seconds to call again; None: all is written."""
-        since = self._store.cursor(CURSOR)
-        last = self._store.last_seq
-        upto = min(last, since + CHUNK)
-        if upto <= since:
-            return None
-        waits = [wait for no in self._changed(since, upto) if (wait := self._write_in_time(no)) is not None]
-        if waits:
-            return min(waits)
-        with self._store.transaction():
-            self._store.set_cursor(CURSOR, upto)
-        step("files.cursor")
-        return 0.0 if upto < last else None
+        """Write the files of some sessions that changed. Returns after how many seconds to call again; None: all is written.
+
+        A file that must wait holds up no other, but the cursor does not pass it before it is written.
+        """
+        self._read_unsettled()
+        cursor, last = self._store.cursor(CURSOR), self._store.last_seq
+        ahead = self._ahead if self._ahead.cursor == cursor else _Ahead(cursor, cursor)
+        upto = min(last, ahead.upto + CHUNK)
+        waiting = dict.fromkeys(sorted({*ahead.waiting, *self._changed(ahead.upto, upto)}), 0.0)
+        for no in list(waiting):
+            if self._stopping():
+                break
+            wait = self._write_in_time(no)
+            if wait is None:
+                del waiting[no]
+            else:
+                waiting[no] = wait
+        if not waiting and upto > cursor:
+            with self._store.transaction():
+                self._store.set_cursor(CURSOR, upto)
+            cursor = upto
+            step("files.cursor")
+        self._ahead = _Ahead(cursor, upto, tuple(waiting))
+        waits = [*waiting.values(), *([0.0] if upto < last else []), *([LOOK_AGAIN_S] if self._unsettled else [])]
+        return min(waits, default=None)
+
+    def _read_unsettled(self) -> None:
+        paths, self._unsettled = self._unsettled, set()
+        self.saved(sorted(paths))
 
     def _changed(self, since: int, upto: int) -> list[int]:
         rows = self._store.execute(
@@ -322,23 +388,28 @@ class Mirror:
         wait = self._not_before.get(no, 0.0) - now
         if wait > 0:
             return wait
-        self._write(no)
+        written = self._write(no)
         took = self._monotonic() - now
         self._not_before = {each: at for each, at in self._not_before.items() if at > now}
         if took * BUSY_SHARE > 1:
             self._not_before[no] = now + took * BUSY_SHARE
-        return None
+        return None if written else LOOK_AGAIN_S
 
-    def _write(self, no: int, *, anew: bool = False) -> None:
-        """Bring a session's file up to the store; ``anew`` also where only its rev differs."""
-        try:
-            displaced = self._replace(no, anew=anew)
-        except FileChanged as exc:
-            self._meet(exc, no)
-            return
-        if displaced is not None:
-            self._take_displaced(displaced)
-            self._write(no, anew=True)
+    def _write(self, no: int, *, anew: bool = False) -> bool:
+        """Bring a session's file up to the store, ``anew`` also where only its rev differs; False: look again later."""
+        for _ in range(_TRIES):
+            try:
+                displaced = self._replace(no, anew=anew)
+            except FileChanged as exc:
+                if not self._meet(exc):
+                    return False
+                continue
+            if displaced is None:
+                return True
+            if not self._take_displaced(displaced):
+                return True
+            anew = True
+        return False
 
     def _replace(self, no: int, *, anew: bool) -> Displaced | None:
         record = self._record(no)
@@ -368,16 +439,18 @@ class Mirror:
                 self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
         return displaced
 
-    def _meet(self, changed: FileChanged, no: int) -> None:
-        """What stands in a file's place is not what was last written: an edit, or a file that was put there."""
-        relative = self._relative(changed.path)
+    def _meet(self, changed: FileChanged) -> bool:
+        """What stands in a file's place is not what was last written: an edit, or a file that was put there.
+
+        False where nothing stands there: whoever took it away may bring it back, or it is seen to be gone.
+        """
         if changed.kept is not None:
             self._take_displaced(Displaced(changed.path, changed.kept))
         if changed.state == "vanished":
-            self._not_before[no] = 0.0
-            return
+            return False
         self._safely(changed.path)
-        _log.info("%s %s before it was written", relative, changed.state)
+        _log.info("%s before it was written", changed)
+        return changed.path not in self._unsettled
 
     def _render(self, no: int) -> tuple[SessionHeader, bytes, int]:
         store = self._store
@@ -434,7 +507,8 @@ class Mirror:
         return self._store.one("SELECT 1 FROM refused WHERE path = ?", (relative,)) is not None
 
     def _relative(self, path: Path) -> str:
-        return str(path.relative_to(self._root))
+        """A path as it is recorded and shown; a name that is not UTF-8 is shown by its numbers."""
+        return os.fsencode(path.relative_to(self._root)).decode(errors="backslashreplace")
 
     def _folders(self) -> Iterator[Path]:
         for folder, names, _ in os.walk(self._root):
@@ -449,6 +523,14 @@ class Mirror:
                     yield path
 
 
+class _Ahead(msgspec.Struct, frozen=True):
+    """How far writing is ahead of a cursor, which stays behind the files that must wait."""
+
+    cursor: int = -1
+    upto: int = 0
+    waiting: tuple[int, ...] = ()
+
+
 def refused_files(store: SQLiteSessionStore) -> list[RefusedFile]:
     """The files of a store's mirror that are left alone until they are mended."""
     rows = store.execute("SELECT path, line, reason FROM refused ORDER BY path").fetchall()
@@ -459,3 +541,10 @@ def _with_rev(shown: SessionHeader, body: bytes, rev: Rev) -> bytes:
     return render(header_of(shown, rev=rev), []) + body
 
 
+def _is_text(name: str) -> bool:
+    """Say whether a file name can be kept; one that is not UTF-8 comes with halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

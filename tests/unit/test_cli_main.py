@@ -49,9 +49,7 @@ def test_a_usage_error_is_one_line_that_names_the_help(arguments: str, capsys: p
     assert (out, err.startswith("Error: "), err.endswith(" --help`\n"), err.count("\n")) == ("", True, True, 1)
 
 
-@pytest.mark.parametrize(
-    "arguments", ["list", "show x", "create", "add x y", "search x", "conflicts"]
-)
+@pytest.mark.parametrize("arguments", ["list", "show x", "create", "add x y", "search x", "conflicts"])
 def test_a_home_without_a_store_says_how_to_make_one(
     arguments: str, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
@@ -80,3 +78,8 @@ def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(["show", "\udcff"]) == 4
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_verb_that_needs_another_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["daemon"]) == 2
+    assert capsys.readouterr().err.startswith("Usage: steno daemon")

@@ -15,14 +15,8 @@ from steno.storage.store import SQLiteSessionStore
 @pytest.fixture
 def store(tmp_path: Path) -> SQLiteSessionStore:
     store = SQLiteSessionStore(tmp_path / "steno.db", now_ms=lambda: 5_000)
-    store.create(
-        id="a",
-        title="Übung OAuth",
-        created_ms=3_000,
-        tags=["go", "rest"],
-        provider="Anthropic",
-        metadata={"project": "x"},
-    )
+    store.create(id="a", title="Übung OAuth", created_ms=3_000, tags=["go", "rest"], provider="Anthropic")
+    store.create(id="d", title="again", metadata={"project": "x"}, created_ms=500)
     store.create(id="b", title="oauth again", created_ms=1_000, tags=["go"], status="paused")
     store.create(id="c", title="Zebra", created_ms=2_000)
     store.append("c", NewMessage(role="user", content="x", timestamp="1970-01-01T00:00:02Z"))

@@ -160,16 +160,25 @@ def test_no_message_falls_out_and_none_is_doubled(world: World):
 @given(WORLDS)
 def test_a_message_stands_behind_its_anchor(world: World):
     for device in world.devices:
-        at = {message: number for number, message in enumerate(device.listed())}
+        ordered, orphans = walk(device.born.values())
+        at = {message: number for number, message in enumerate(ordered)}
         for place in device.born.values():
-            assert place.after not in at or at[place.after] < at[place.id]
+            assert place.after is None or place.id in orphans or at[place.after] < at[place.id]
 
 
 @given(WORLDS)
 def test_messages_whose_anchor_has_not_arrived_are_marked(world: World):
     for device in world.devices:
         missing = {place.id for place in device.born.values() if place.after not in {None, *device.born}}
-        assert walk(device.born.values())[1] == missing
+        assert missing <= walk(device.born.values())[1]
+
+
+@given(WORLDS)
+def test_no_other_message_is_marked_but_one_that_closes_a_circle(world: World):
+    for device in world.devices:
+        for message in walk(device.born.values())[1]:
+            above = _above(device.born, message)
+            assert above[-1] in {message, None}
 
 
 @given(WORLDS)
@@ -224,6 +233,18 @@ def test_concurrent_runs_stay_in_one_piece_each(world: World, turns: list[int]):
     assert world.devices[0].listed() == before + [message for run in first_to_start for message in run]
 
 
+def _above(born: dict[str, Place], message: str) -> list[str | None]:
+    """The anchors above a message: up to itself where they are a circle, up to None where one has not arrived."""
+    above: list[str | None] = []
+    after = born[message].after
+    while after in born and after not in above:
+        above.append(after)
+        if after == message:
+            return above
+        after = born[after].after
+    return [*above, None if after not in born else after]
+
+
 def _hangs_on(born: dict[str, Place], message: str, orphans: set[str]) -> bool:
     place = born[message]
     while place.id not in orphans and place.after is not None:
@@ -261,6 +282,22 @@ def test_one_clock_on_two_devices_is_settled_by_their_names():
 def test_a_captured_record_hangs_on_its_native_predecessor_so_that_a_note_stays_where_it_was_written():
     places = [_place("n0", None, 1), _place("note", "n0", 2), _place("n1", "n0", 3), _place("n2", "n1", 4)]
     assert walk(places)[0] == ["n0", "note", "n1", "n2"]
+
+
+def test_a_line_put_behind_what_hangs_on_its_own_missing_birth_closes_no_circle():
+    orphan, pasted = _place("reply", "question", 5, device="b"), _place("question", "reply", 9, inserted=True)
+    assert walk([_place("a", None, 1), orphan, pasted]) == (["a", "reply", "question"], {"reply"})
+    arrived = _place("question", "a", 4, device="b")
+    assert walk([_place("a", None, 1), orphan, arrived]) == (["a", "question", "reply"], set())
+
+
+def test_messages_in_a_circle_stand_at_the_end_whatever_arrived_first():
+    circle = [_place("a", None, 1), _place("x", "z", 2), _place("y", "x", 3), _place("z", "y", 4), _place("on", "z", 5)]
+    assert walk(circle) == walk(circle[::-1]) == (["a", "x", "y", "z", "on"], {"x"})
+
+
+def test_a_message_that_hangs_on_itself_does_not_fall_out():
+    assert walk([_place("a", "a", 1)]) == (["a"], {"a"})
 
 
 def test_a_long_conversation_needs_no_deep_stack():
