@@ -122,7 +122,9 @@ def _tell(laptop: Device, desktop: Device, session: str, took: float) -> None:
         found = _shown(device, session)
         tags, metadata = ", ".join(found["tags"]), found["metadata"]
         kept = {key: metadata[key] for key in ("ticket", "reviewer")}
-        click.echo(f"         {device.name:8} {found['title']!r}, tags {tags}, {kept}, {found['message_count']} messages")
+        click.echo(
+            f"         {device.name:8} {found['title']!r}, tags {tags}, {kept}, {found['message_count']} messages"
+        )
     click.echo("         the title that lost is kept, on both (steno conflicts):")
     click.echo("         " + laptop.steno("conflicts").strip().replace("\n", "\n         "))
 

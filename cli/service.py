@@ -260,7 +260,8 @@ def _status(home: Home) -> dict[str, Any]:
 def _print_status(found: dict[str, Any]) -> None:
     daemon_, vault, files = found["daemon"], found["vault"], found["files"]
     click.echo(f"Home:       {found['home']}")
-    click.echo("Daemon:     " + ("process {pid}, http://127.0.0.1:{port}".format(**daemon_) if daemon_ else "not running"))
+    running = f"process {daemon_['pid']}, http://127.0.0.1:{daemon_['port']}" if daemon_ else "not running"
+    click.echo(f"Daemon:     {running}")
     click.echo(f"Sessions:   {found['sessions']:,} with {found['messages']:,} messages")
     click.echo(f"Files:      {files['directory']}" + _and_pending(files["not_written"], "not written yet"))
     click.echo("Search:     ready" + _and_pending(found["search"]["not_indexed"], "not indexed yet"))

@@ -46,7 +46,9 @@ class ProcessLock:
     def __enter__(self) -> Self:
         return self.take()
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
 
@@ -67,7 +69,7 @@ def _locked(descriptor: int) -> bool:
         import msvcrt  # noqa: PLC0415  exists on Windows only
 
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True

@@ -35,10 +35,18 @@ _Place = TypeVar("_Place")
 
 def filter_of(given: Mapping[str, Sequence[str]]) -> Filter:
     """The filter that parameters named in `FILTERS` ask for. Raises `InvalidInput`."""
-    single = {name: given[name][-1] for name in FILTERS if name != "tag" and given.get(name)}
+    single = {name: values[-1] for name, values in given.items() if values}
     if "status" in single:
         check_status(single["status"])
-    return Filter(tags=tuple(given.get("tag", ())), **single)
+    return Filter(
+        title=single.get("title"),
+        tags=tuple(given.get("tag", ())),
+        project=single.get("project"),
+        provider=single.get("provider"),
+        model=single.get("model"),
+        user_id=single.get("user_id"),
+        status=single.get("status"),
+    )
 
 
 def session_page(

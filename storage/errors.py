@@ -136,7 +136,8 @@ class Incomplete(StenoError):
     hint = "see `steno status`"
 
     def __init__(self, *, count: int) -> None:
-        super().__init__(f"{count} thing{'s are' if count != 1 else ' is'} pending or need{'' if count != 1 else 's'} a look")
+        what = "1 thing is pending or needs a look" if count == 1 else f"{count} things are pending or need a look"
+        super().__init__(what)
 
 
 class NewerSchema(StenoError):

@@ -53,7 +53,8 @@ class Past:
         now = header(self._session)
         title = fields.pop("title")
         fields["status"] = fields["status"] or "active"
-        tags = [(value_of(register.shown), path[5:]) for path, register in self._family("tags").items() if register.shown]
+        registers = self._family("tags")
+        tags = [(value_of(register.shown), path[5:]) for path, register in registers.items() if register.shown]
         return msgspec.structs.replace(
             now,
             title=title or (now.title if now.automatic_title else ""),
@@ -66,17 +67,18 @@ class Past:
 
     def messages(self) -> list[tuple[MessageRow, Message]]:
         """The messages that were shown then, in the order of now, each with its row of now."""
-        vectors = [in_force(self.register(None, path)) for path in ("deleted", "cleared")]
+        deleted, cleared = (in_force(self.register(None, path)) for path in ("deleted", "cleared"))
         rows = [row for row in self._store.message_rows(self._session.no, hidden=True) if row.born_seq <= self.seq]
-        stamps = {row.no: birth_stamps(self._store, row) for row in rows} if any(vectors) else {}
-        outside = any(
-            vectors[0] and stamp.rank == BY_HAND and not vectors[0].has(stamps[row.no]) for row in rows for stamp in stamps.get(row.no, [])
+        births = {row.no: birth_stamps(self._store, row) for row in rows} if deleted or cleared else {}
+        outside = deleted is not None and any(
+            any(stamp.rank == BY_HAND for stamp in stamps) and not deleted.has(stamps) for stamps in births.values()
         )
-        if session_hidden(vectors[0], outside):
+        if session_hidden(deleted, outside):
             return []
+        vectors = [vector for vector in (deleted, cleared) if vector]
         shown = []
         for row in rows:
-            if any(vector.has(stamps[row.no]) for vector in vectors if vector):
+            if any(vector.has(births[row.no]) for vector in vectors):
                 continue
             if row.edited and message_deleted(self.register(row, "deleted"), self.register(row, "content")) is not None:
                 continue
@@ -109,8 +111,9 @@ class Past:
         late = store.execute("SELECT message, path FROM registers WHERE session = ? AND seq > ?", (no, seq)).fetchall()
         for message_no, path in late:
             found = store.one(
-                "SELECT state FROM revisions WHERE session = ? AND message = ? AND path = ? AND from_seq <= ? AND until_seq > ?",
-                (no, message_no, path, seq, seq),
+                "SELECT state FROM revisions "
+                "WHERE session = ?1 AND message = ?2 AND path = ?3 AND from_seq <= ?4 AND until_seq > ?4",
+                (no, message_no, path, seq),
             )
             states[message_no, path] = from_wire(store, _decode_state(found[0])) if found else EMPTY
         return states

@@ -93,9 +93,11 @@ def merge(local: Register, other: Register) -> Register:
             kept[stamp] = max(value, theirs)
         elif not covers(other.known, stamp):
             kept[stamp] = value
-    for stamp, value in other.open.items():
-        if stamp not in local.open and not covers(local.known, stamp):
-            kept[stamp] = value
+    kept |= {
+        stamp: value
+        for stamp, value in other.open.items()
+        if stamp not in local.open and not covers(local.known, stamp)
+    }
     return Register(kept, join_known(local.known, other.known))
 
 

@@ -14,7 +14,10 @@ from .errors import NewerSchema
 from .sqlite import dbapi
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from sqlite3 import Connection
+
+    from sqlite_utils import Database as SchemaDatabase
 
 VERSION = 1
 
@@ -156,8 +159,8 @@ def _migrate(connection: Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _step(number: int, text: str):  # noqa: ANN202  sqlite-utils names the type of a migration nowhere
-    def apply(database) -> None:  # noqa: ANN001
+def _step(number: int, text: str) -> Callable[[SchemaDatabase], None]:
+    def apply(database: SchemaDatabase) -> None:
         for statement in _statements(text):
             database.conn.execute(statement)
         database.conn.execute(f"PRAGMA user_version = {number}")

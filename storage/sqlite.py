@@ -86,7 +86,9 @@ def translated(exc: Exception, path: Path) -> LocalStorageError:
     """The error that a person is told for an error of SQLite."""
     reason = str(exc)
     if "full" in reason:
-        return LocalStorageError(f"no room left for {path} ({reason})", hint="free some space; nothing was half-written")
+        return LocalStorageError(
+            f"no room left for {path} ({reason})", hint="free some space; nothing was half-written"
+        )
     if "malformed" in reason or "not a database" in reason:
         return LocalStorageError(f"{path} is damaged ({reason})", hint="keep a copy of it, and see `steno status`")
     if "locked" in reason or "busy" in reason:

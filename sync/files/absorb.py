@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import msgspec
 import zstandard
 
-from ...storage.deletion import message_deletion
-from ...storage.document import pointer
+from ...storage.deletion import Vector, encode
+from ...storage.document import leaves, pointer
 from ...storage.edit import Edit, Written
 from ...storage.history import Past
 from ...storage.model import Json, NewMessage, parse_time
 from ...storage.registers import REMOVED, Known, text_of
-from ...storage.rows import MessageRow, SessionRow, decode_json, header, json_column, message
+from ...storage.rows import SCALARS, MessageRow, SessionRow, decode_json, header, json_column, message
 from ...storage.stamps import BY_HAND
 from ...storage.state import find_message, load, recount, refresh_session, retitle, session_row
 from ...storage.store import Placed, SQLiteSessionStore, check_new
@@ -72,6 +72,9 @@ def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | Non
         new_id=store.new_message_id,
     )
     if decided.actions:
+        if row.hidden:
+            store.restore(row.id)
+            row = session_row(store, row.no)
         written = _carry_out(store, row, decided, past, last.written if last else {})
         if rev is not None and past is not None:
             _keep_save(store, row, rev, _Save(accepted(mine, decided.ids), written))
@@ -131,7 +134,7 @@ def _carry_out(
         return past.known(each, path) if past is not None else {}
 
     edit = Edit(store, row, base=base, earlier=earlier)
-    _set_header(edit, row, [action for action in decided.actions if isinstance(action, SetHeader)])
+    _set_header(edit, [action for action in decided.actions if isinstance(action, SetHeader)])
     for action in decided.actions:
         if isinstance(action, SetTags):
             kept = [tag for tag in decode_json(row.tags) if tag not in action.removed]
@@ -140,16 +143,33 @@ def _carry_out(
             _edit(edit, _found(store, row, action.id), action)
         elif isinstance(action, DeleteMessage):
             each = _found(store, row, action.id)
-            known = base(each, "content") or load(store, row.no, each, "content").known
-            edit.set("deleted", message_deletion(known, at_ms=store.now_ms()), message=each)
+            edit.set("deleted", _deletion(store, row, each, base(each, "content"), earlier), message=each)
         elif isinstance(action, Restore):
             edit.set("deleted", b"null", message=_found(store, row, action.id))
     edit.finish()
-    _add(store, row, [action for action in decided.actions if isinstance(action, AddMessage)])
-    return edit.stamps
+    added = _add(store, row, [action for action in decided.actions if isinstance(action, AddMessage)])
+    return {**edit.stamps, **_births(store, added)}
 
 
-def _set_header(edit: Edit, row: SessionRow, actions: Sequence[SetHeader]) -> None:
+def _deletion(store: SQLiteSessionStore, row: SessionRow, each: MessageRow, base: Known, earlier: Written) -> bytes:
+    """The deletion of a line by someone who knew its base, and what the same person had saved since."""
+    own = frozenset(earlier.get(f"{each.id}\ncontent", ()))
+    known = base if base or own else load(store, row.no, each, "content").known
+    return encode(Vector(dict(known), own, store.now_ms()))
+
+
+def _births(store: SQLiteSessionStore, added: Sequence[MessageRow]) -> Written:
+    """The stamps that new lines gave: the next save of an editor that does not reload knows of them."""
+    written: Written = {}
+    for each in added:
+        stamp = store.stamp(each.clock, each.author)
+        under = leaves(decode_json(each.metadata)) if each.metadata else ()
+        for path in (*SCALARS, *(f"metadata{where}" for where, _ in under)):
+            written[f"{each.id}\n{path}"] = [stamp]
+    return written
+
+
+def _set_header(edit: Edit, actions: Sequence[SetHeader]) -> None:
     for name in ("metadata", "state"):
         found = [action for action in actions if action.path[0] == name]
         edit.set_leaves(name, [(pointer(action.path[1:]), _text(action.value)) for action in found])
@@ -173,17 +193,18 @@ def _edit(edit: Edit, each: MessageRow, action: EditMessage) -> None:
     edit.set_leaves("metadata", [(pointer(leaf.path), _text(leaf.value)) for leaf in leaves], message=each)
 
 
-def _add(store: SQLiteSessionStore, row: SessionRow, actions: Sequence[AddMessage]) -> None:
+def _add(store: SQLiteSessionStore, row: SessionRow, actions: Sequence[AddMessage]) -> list[MessageRow]:
     if not actions:
-        return
+        return []
     placed = [_placed(store, action) for action in actions]
-    store.insert_messages(row.no, placed)
+    added = store.insert_messages(row.no, placed)
     now = session_row(store, row.no)
     if now.vectors:
         refresh_session(store, row.no, {"deleted"})
     recount(store, row.no)
     if now.automatic:
         retitle(store, row.no)
+    return added
 
 
 def _placed(store: SQLiteSessionStore, action: AddMessage) -> Placed:

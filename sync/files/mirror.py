@@ -215,7 +215,7 @@ class Mirror:
             raise
         except StenoError as exc:
             self._refuse(self._relative(path), 0, str(exc))
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  a bug that one file meets must not stop the others
             _log.exception("%s could not be taken", path)
             self._refuse(self._relative(path), 0, f"something unexpected happened ({type(exc).__name__}: {exc})")
 
@@ -275,7 +275,8 @@ class Mirror:
         if ours is not None and named != ours.id:
             return None
         other = self._store.one(
-            "SELECT f.path FROM files f JOIN sessions s ON s.no = f.session WHERE s.id = ? AND f.path != ?", (named, relative)
+            "SELECT f.path FROM files f JOIN sessions s ON s.no = f.session WHERE s.id = ? AND f.path != ?",
+            (named, relative),
         )
         if other and (self._root / other[0]).exists():
             return None
@@ -320,7 +321,7 @@ class Mirror:
             return displaced.discard(found.fingerprint)
         except LocalStorageError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001
             # Nothing is lost: it lies there under a name of ours, and what stands in its place is whole.
             _log.exception("%s, which stood in the place of %s, could not be merged", displaced.kept, relative)
             return False

@@ -288,5 +288,3 @@ def _problems(plan: PullPlan) -> list[str]:
     if plan.lost:
         problems.append(f"{len(plan.lost)} objects that were on the remote are gone ({plan.lost[0].path})")
     return problems
-
-

@@ -145,5 +145,6 @@ class Ledger:
         """Forget the objects that were set aside and are no longer there."""
         with self.store.transaction():
             self.store.executemany(
-                "DELETE FROM objects WHERE vault = ? AND name = ? AND problem != ''", [(self.vault, name) for name in names]
+                "DELETE FROM objects WHERE vault = ? AND name = ? AND problem != ''",
+                [(self.vault, name) for name in names],
             )

@@ -137,7 +137,9 @@ def _read(home: Home) -> _File | None:
         return None
     except (OSError, msgspec.MsgspecError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is no vault file"
-        raise LocalStorageError(f"{home.vault_file} cannot be read ({reason})", hint="run `steno join URL` again") from exc
+        raise LocalStorageError(
+            f"{home.vault_file} cannot be read ({reason})", hint="run `steno join URL` again"
+        ) from exc
 
 
 def _write(home: Home, file: _File) -> None:

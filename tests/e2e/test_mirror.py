@@ -87,7 +87,9 @@ def test_every_session_of_the_corpus_reads_the_same_on_the_other_device(both: Pa
     sessions = _take_over(laptop, desktop, [str(CORPUS)])
     assert len(sessions) > 20
     assert _ids(laptop) == _ids(desktop)
-    differing = [each for each in sessions if laptop.steno("show", each, "--json") != desktop.steno("show", each, "--json")]
+    differing = [
+        each for each in sessions if laptop.steno("show", each, "--json") != desktop.steno("show", each, "--json")
+    ]
     assert differing == []
 
 
@@ -154,7 +156,9 @@ def met(short: Path, make_pair: Callable[[Path], Pair]) -> Iterator[Offline]:
     laptop, desktop = make_pair(short / "offline")
     for device in (laptop, desktop):
         device.start()
-    session = laptop.json("create", "--title", "First", "--tags", "old,gone", "--metadata", '{"a": 1, "b": {"c": 1}}')["id"]
+    session = laptop.json("create", "--title", "First", "--tags", "old,gone", "--metadata", '{"a": 1, "b": {"c": 1}}')[
+        "id"
+    ]
     laptop.steno("add", session, "one")
     until(lambda: desktop.contents(session), "the session is on the desktop")
     until(lambda: equal(laptop, desktop), "both start equal")
@@ -220,7 +224,10 @@ def test_writing_the_title_again_settles_the_conflict_everywhere(met: Offline):
 def test_the_file_shows_what_both_devices_agreed_on(met: Offline):
     for device in (met.laptop, met.desktop):
         until(device.settled, "the file is written")
-    lines = [met.laptop.file(met.session).read_text().splitlines(), met.desktop.file(met.session).read_text().splitlines()]
+    lines = [
+        met.laptop.file(met.session).read_text().splitlines(),
+        met.desktop.file(met.session).read_text().splitlines(),
+    ]
     without_rev = [[json.loads(each[0]) | {"rev": None}, *each[1:]] for each in lines]
     assert without_rev[0] == without_rev[1]
 
@@ -256,4 +263,8 @@ def test_files_of_home_and_remote_are_private_whatever_the_umask(place: Path, um
 def _open_to_others(root: Path) -> list[str]:
     wanted = {True: 0o700, False: 0o600}
     found = [root, *root.rglob("*")]
-    return [f"{path} {path.stat().st_mode & 0o777:o}" for path in found if path.stat().st_mode & 0o777 != wanted[path.is_dir()]]
+    return [
+        f"{path} {path.stat().st_mode & 0o777:o}"
+        for path in found
+        if path.stat().st_mode & 0o777 != wanted[path.is_dir()]
+    ]

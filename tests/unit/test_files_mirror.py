@@ -273,6 +273,39 @@ def test_a_second_save_of_the_editor_edits_the_line_that_the_first_one_added(des
     assert list(conflicts(desk.store)) == []
 
 
+def test_a_line_that_the_same_editor_edited_and_then_removed_is_deleted(desk: Desk):
+    session = desk.session("one", "two")
+    desk.write()
+    path = desk.path(session)
+    head, one, two = path.read_text().splitlines(keepends=True)
+    desk.save(path, head + one + two.replace('"content":"two"', '"content":"2"'))
+    desk.save(path, head + one)
+    assert desk.contents(session) == ["one"]
+    assert desk.shown(session) == ["one"]
+
+
+def test_a_line_that_the_same_editor_added_and_then_removed_is_deleted(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    path, text = desk.path(session), desk.path(session).read_text()
+    desk.save(path, text + _line("new", metadata={"k": 1}))
+    desk.save(path, text + _line("new", metadata={"k": 2}))
+    desk.save(path, text)
+    assert desk.contents(session) == ["one"]
+    assert list(conflicts(desk.store)) == []
+
+
+def test_a_line_that_was_edited_elsewhere_meanwhile_comes_back_when_it_is_removed(desk: Desk):
+    session = desk.session("one", "two")
+    desk.write()
+    stale = desk.path(session).read_text().splitlines(keepends=True)
+    desk.store.edit_message(session, "two", {"content": "edited elsewhere"})
+    desk.write()
+    desk.save(desk.path(session), "".join(stale[:2]))
+    assert desk.contents(session) == ["one", "edited elsewhere"]
+    assert desk.shown(session) == ["one", "edited elsewhere"]
+
+
 def test_a_stale_file_changes_nothing_of_a_line_that_was_edited_elsewhere_meanwhile(desk: Desk):
     session = desk.session("one", "two")
     desk.write()
@@ -339,7 +372,9 @@ def test_a_file_that_was_away_for_a_moment_still_gets_what_arrived(desk: Desk):
     assert desk.shown(session) == ["one", "arrived"]
 
 
-@pytest.mark.parametrize("damage", ["{", '{"role":"user"}', '{"content":"x"}', "[]", '"x"', "\x00", "{\"role\":\"user\",\"content\":7}"])
+@pytest.mark.parametrize(
+    "damage", ["{", '{"role":"user"}', '{"content":"x"}', "[]", '"x"', "\x00", '{"role":"user","content":7}']
+)
 def test_a_file_with_a_line_that_is_none_is_refused_whole_and_left_alone(desk: Desk, damage: str):
     session = desk.session("one", "two")
     desk.write()
@@ -611,6 +646,7 @@ def test_a_lost_marker_deletes_nothing(desk: Desk):
     path = desk.path(session)
     path.unlink()
     desk.mirror.vanished(desk.mirror.saved([path]))
+    desk.write()
     assert desk.live() == [session]
     assert desk.shown(session) == ["one"]
 
@@ -657,6 +693,7 @@ def test_an_edit_that_a_crash_left_aside_is_merged(desk: Desk):
     path = desk.path(session)
     _swap_name(path).write_text(path.read_text().replace('"content":"one"', '"content":"1"'))
     desk.opened()
+    desk.write()
     assert desk.contents(session) == ["1"]
     assert desk.shown(session) == ["1"]
     assert not _swap_name(path).exists()
