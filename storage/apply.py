@@ -17,7 +17,16 @@ from .deletion import decode as decode_vector
 from .deletion import in_force
 from .document import leaves
 from .errors import InvalidInput
-from .model import check_content, check_message_id, check_object, check_role, check_session_id, check_text, parse_time
+from .model import (
+    check_content,
+    check_message_id,
+    check_ms,
+    check_object,
+    check_role,
+    check_session_id,
+    check_text,
+    parse_time,
+)
 from .registers import EMPTY, REMOVED, Known, Register, Value, join_known, merge
 from .rows import (
     HIDDEN_IN_VECTOR,
@@ -112,7 +121,7 @@ class _Authors:
         if local is None:
             number, rank = divmod(author, 4)
             device = self._devices.get(number)
-            if device is None or rank > BY_HAND or not (len(device) == 12 and device.isascii() and device.isalnum()):  # noqa: PLR2004
+            if device is None or rank > BY_HAND or not (len(device) == 12 and device.isascii() and device.isalnum()):
                 raise InvalidInput(f"an author that is no device ({author})")
             local = self._known[author] = self._database.author(device, rank)
         return local
@@ -208,9 +217,7 @@ class _Session:
         fresh = [born for born in checked if born.id not in here]
         return _unique(fresh), [(born, here[born.id]) for born in checked if born.id in here]
 
-    def _insert(
-        self, row: SessionRow, fresh: list[Born], registers: dict[str | None, list[RegisterState]]
-    ) -> None:
+    def _insert(self, row: SessionRow, fresh: list[Born], registers: dict[str | None, list[RegisterState]]) -> None:
         if not fresh:
             return
         store = self._store
@@ -249,9 +256,7 @@ class _Session:
         found = [in_force(load(self._store, row.no, None, path)) for path in ("deleted", "cleared")]
         return [each for each in found if each is not None]
 
-    def _join_message(
-        self, row: SessionRow, born: Born, local: MessageRow, states: list[RegisterState]
-    ) -> None:
+    def _join_message(self, row: SessionRow, born: Born, local: MessageRow, states: list[RegisterState]) -> None:
         """Merge a message that is here already: it may have been born a second time, on another device."""
         store = self._store
         ours, theirs = birth_stamps(store, local), birth_stamps(store, born)
@@ -423,8 +428,7 @@ def _session_birth(birth: SessionBirth, authors: _Authors) -> SessionBirth:
     for text in (birth.forked_from, birth.source):
         if text is not None:
             check_object(decode_json(text), "the birth of a session")
-    if not 0 <= birth.created_ms < 253_402_300_800_000:  # noqa: PLR2004
-        raise InvalidInput("a session born outside the years 1970 to 9999")
+    check_ms(birth.created_ms, "the birth of a session")
     return msgspec.structs.replace(birth, clock=authors.met(birth.clock), author=authors[birth.author])
 
 
@@ -432,7 +436,8 @@ def _checked(born: Born, authors: _Authors) -> Born:
     """The message with our device numbers; raises `InvalidInput` for one that cannot be."""
     check_message_id(born.id)
     check_role(born.role)
-    if born.inserted not in (0, 1) or not 0 <= born.time_ms < 253_402_300_800_000:  # noqa: PLR2004
+    check_ms(born.time_ms, "the time of a message")
+    if born.inserted not in (0, 1):
         raise InvalidInput("a message that no steno writes")
     if not isinstance(born.content, str):
         check_content(decode_json(born.content) if isinstance(born.content, bytes) else born.content)

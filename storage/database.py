@@ -209,7 +209,9 @@ class Database:
 
     def advance(self, count: int = 1) -> tuple[int, int]:
         """Take ``count`` numbers of the feed and as many clocks; the first of each. Needs a transaction."""
-        seq, clock = self.execute(_ADVANCE, (count, self.now_ms() << COUNTER_BITS)).fetchone()
+        wall = self.now_ms() << COUNTER_BITS
+        # A wall clock that is wrong by centuries would make stamps that every other device refuses.
+        seq, clock = self.execute(_ADVANCE, (count, wall if plausible(wall) else 0)).fetchone()
         return seq - count + 1, clock - count + 1
 
     def follow(self, clock: int) -> None:

@@ -133,8 +133,8 @@ def check_text(value: object, what: str) -> str:
 
 
 def check_title(value: object) -> str:
-    """Return the title, trimmed and on one line; blank ones are rejected."""
-    title = " ".join(check_text(value, "title").split())
+    """Return the title, trimmed, on one line and without control characters; blank ones are rejected."""
+    title = _CONTROL.sub("", " ".join(check_text(value, "title").split()))
     if not title:
         raise InvalidInput("session title cannot be empty")
     return title
@@ -217,6 +217,13 @@ def parse_time(text: object) -> int:
     raise InvalidInput(f"not a time: {text!r}", hint="write it as 2026-11-20T10:00:00Z")
 
 
+def check_ms(value: int, what: str) -> int:
+    """Return UTC milliseconds of the years 1970 to 9999; raise `InvalidInput` otherwise."""
+    if not 0 <= value < _YEAR_10000_MS:
+        raise InvalidInput(f"{what} lies outside the years 1970 to 9999")
+    return value
+
+
 def plain_text(content: Content) -> str:
     """The readable text of a content: what a person wrote or read, without tool traffic."""
     if isinstance(content, str):
@@ -227,7 +234,7 @@ def plain_text(content: Content) -> str:
 
 def automatic_title(content: Content) -> str:
     """A title from a first message: its first words, at most `AUTOMATIC_TITLE_LENGTH` characters."""
-    text = " ".join(plain_text(content)[: 10 * AUTOMATIC_TITLE_LENGTH].split())
+    text = _CONTROL.sub("", " ".join(plain_text(content)[: 10 * AUTOMATIC_TITLE_LENGTH].split()))
     if len(text) <= AUTOMATIC_TITLE_LENGTH:
         return text
     cut = text[: AUTOMATIC_TITLE_LENGTH - 1]

@@ -21,6 +21,7 @@ from .model import (
     SessionHeader,
     check_content,
     check_message_id,
+    check_ms,
     check_object,
     check_role,
     check_session_id,
@@ -250,7 +251,7 @@ class SQLiteSessionStore(Database):
     ) -> SessionRow:
         """Insert the row of a session that is born here and now. Needs a transaction."""
         seq, clock = self.advance()
-        created_ms = self.now_ms() if created_ms is None else created_ms
+        created_ms = check_ms(self.now_ms() if created_ms is None else created_ms, "the time of creation")
         births = [SessionBirth(clock, self.author(self.device, rank), created_ms, forked_from, source)]
         return self.insert_session_row(session_id, births, seq=seq, local_seq=seq, touched=0)
 

@@ -20,7 +20,7 @@ import steno
 from steno.storage import sqlite
 from steno.storage.database import Database
 from steno.storage.errors import InvalidInput, LocalStorageError, NoHome, StenoError
-from steno.storage.stamps import BY_HAND, MAX_CLOCK, Stamp, tick
+from steno.storage.stamps import BY_HAND, MAX_CLOCK, Stamp, plausible, tick
 
 NOW_MS = 1_800_000_000_000
 
@@ -445,3 +445,10 @@ def _free(database: Database) -> bool:
         except BlockingIOError:
             return False
         return True
+
+
+def test_a_wall_clock_beyond_the_year_2200_makes_no_stamp_that_others_refuse(tmp_path: Path):
+    with Database(tmp_path / "steno.db", now_ms=lambda: 8_000_000_000_000) as database:
+        with database.transaction():
+            _, clock = database.advance()
+        assert plausible(clock)
