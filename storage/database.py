@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .errors import InvalidInput, NoHome
 from .schema import ready
 from .sqlite import FIXED, connect, dbapi, translated
-from .stamps import COUNTER_BITS, Stamp, plausible
+from .stamps import Stamp, plausible, wall_clock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -209,9 +209,7 @@ class Database:
 
     def advance(self, count: int = 1) -> tuple[int, int]:
         """Take ``count`` numbers of the feed and as many clocks; the first of each. Needs a transaction."""
-        wall = self.now_ms() << COUNTER_BITS
-        # A wall clock that is wrong by centuries would make stamps that every other device refuses.
-        seq, clock = self.execute(_ADVANCE, (count, wall if plausible(wall) else 0)).fetchone()
+        seq, clock = self.execute(_ADVANCE, (count, wall_clock(self.now_ms()))).fetchone()
         return seq - count + 1, clock - count + 1
 
     def follow(self, clock: int) -> None:

@@ -38,9 +38,15 @@ class Stamp(NamedTuple):
         return self.clock, self.device
 
 
+def wall_clock(now_ms: int) -> int:
+    """The clock that this machine's time asks for; 0 where that time is absurd and would be refused by all others."""
+    clock = now_ms << COUNTER_BITS
+    return clock if plausible(clock) else 0
+
+
 def tick(clock: int, *, now_ms: int) -> int:
     """The clock of the next write: the wall's time, or one more than the clock where that is not behind."""
-    return max(clock + 1, now_ms << COUNTER_BITS)
+    return max(clock + 1, wall_clock(now_ms))
 
 
 def clock_ms(clock: int) -> int:

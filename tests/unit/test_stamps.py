@@ -26,9 +26,14 @@ def test_the_clock_is_never_behind_the_wall(clock: int, now_ms: int):
     assert clock_ms(tick(clock, now_ms=now_ms)) >= now_ms
 
 
-@given(TIMES_MS)
+@given(st.integers(1, clock_ms(MAX_CLOCK) - 1))
 def test_a_wall_that_is_ahead_starts_the_counter_anew(now_ms: int):
-    assert tick(0, now_ms=now_ms + 1) == (now_ms + 1) << 16
+    assert tick(0, now_ms=now_ms) == now_ms << 16
+
+
+@given(CLOCKS, st.integers(clock_ms(MAX_CLOCK), 1 << 60))
+def test_a_wall_beyond_the_year_2200_is_not_followed(clock: int, now_ms: int):
+    assert tick(clock, now_ms=now_ms) == clock + 1
 
 
 @given(TIMES_MS)
