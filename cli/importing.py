@@ -15,6 +15,7 @@ import msgspec
 from ..storage.errors import InvalidInput, StenoError
 from ..storage.importing import Imported, take_in
 from ..storage.restoring import bring_back
+from ..storage.steps import step
 from ..storage.store import SQLiteSessionStore
 from ..storage.transcripts import Transcript, read_transcripts
 from ..storage.transcripts.steno_json import Exported
@@ -137,6 +138,7 @@ def import_sessions(*, paths: tuple[str, ...], as_json: bool) -> None:
             progress.say(summary)
             try:
                 _take_file(store, name, source, summary)
+                step("import.file")
             except InvalidInput as exc:
                 summary.refused.append(Refused(name, _reason(exc, name)))
     progress.end()

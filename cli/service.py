@@ -14,6 +14,7 @@ import msgspec
 from ..daemon import control
 from ..storage.errors import HomeExists, Incomplete, InvalidInput
 from ..storage.home import Home
+from ..storage.steps import step
 from ..storage.store import SQLiteSessionStore
 from .options import format_option
 from .terminal import print_json
@@ -190,7 +191,9 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
 def _make_home(home: Home) -> str:
     """Make the directories and the store; returns the device's id. Made twice they stay as they are."""
     home.make()
+    step("home.made")
     with SQLiteSessionStore(home.database) as store:
+        step("home.store-made")
         return store.device
 
 

@@ -15,8 +15,9 @@ import random
 import secrets
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ import msgspec
 
 from .. import __version__
 from ..storage.database import wall_ms
-from ..storage.errors import LocalStorageError, RemoteNotConfigured, StenoError
+from ..storage.errors import HomeBusy, RemoteNotConfigured, StenoError
 from ..storage.home import Home, write_private
 from ..storage.search import index
+from ..storage.steps import step
 from ..storage.store import SQLiteSessionStore
-from ..sync.files.mirror import Mirror, MirrorStopped
+from ..sync.files.mirror import Mirror
 from ..sync.vault.engine import SyncReport, VaultEngine
-from ..sync.vault.membership import membership
+from ..sync.vault.membership import Membership, membership
 from ..sync.vault.names import LOG
 from ..sync.vault.remote import Remote, open_remote
 from .http import Api, Listening, make_app, serve
@@ -45,7 +47,9 @@ BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 1.0, 1800.0
 STORE_POLL_S = 5.0
 VANISH_S = 1.0
 RESCAN_S = 3600.0
-STOPPED_RETRY_S = 10.0
+RETRY_FIRST_S, RETRY_LAST_S = 2.0, 10.0
+LOCK_LOOK_S = 0.2
+ENGINE_WITHIN_S = 30.0
 
 _log = logging.getLogger("steno.daemon")
 
@@ -72,43 +76,61 @@ class Signal:
 
 
 class Daemon:
-    """The jobs of one home while they run."""
+    """The jobs of one home while they run. None ends the daemon: what one raises is said, and it begins anew."""
 
     def __init__(self, home: Home, open_store: Callable[[], SQLiteSessionStore]) -> None:
         self._home = home
         self._open_store = open_store
-        self._workers: list[Worker] = []
-        self._listeners: list[Signal] = []
-        self._live: dict[str, Any] = {"files": {}, "vault": {}, "daemon": {}}
+        self._reader = open_store()
+        self._workers: dict[str, Worker] = {}
+        self._live: dict[str, Any] = {"files": {}, "search": {}, "vault": {}, "daemon": {}}
+        self._wake_files, self._wake_index, self._wake_vault = Signal(), Signal(), Signal()
+        self._new_on_remote, self._new_membership = Signal(), Signal()
         self._engine: VaultEngine | None = None
+        self._engine_made = asyncio.Event()
         self._remote: Remote | None = None
         self._watcher: Watcher | None = None
         self._listening: Listening | None = None
-        self._new_on_remote = Signal()
-        self._wake_vault = Signal()
-        self._remote_watched = False
+        self._stopping = threading.Event()
         self._failures = 0
 
     async def run(self, *, port: int, ready: Callable[[Listening], None], stop: asyncio.Event) -> None:
         """Run every job until ``stop`` is set; ``ready`` is called when the API listens."""
-        self._reader = self._open_store()
-        self._watcher = Watcher()
         jobs: list[asyncio.Task[None]] = []
         try:
+            self._watcher = Watcher()
             api = self._worker("api")
             self._listening = await self._serve(api, port)
             self._watcher.watch(self._home.data, self._in_home, recursive=False)
-            jobs = [asyncio.create_task(each) for each in (self._poll_store(), self._keep_files(), self._keep_index())]
-            if membership(self._home) is not None:
-                jobs.append(asyncio.create_task(self._keep_vault()))
+            jobs = [
+                asyncio.create_task(self._kept(self._poll_store, {}, "error", Signal())),
+                asyncio.create_task(self._kept(self._keep_files, self._live["files"], "stopped", self._wake_files)),
+                asyncio.create_task(self._kept(self._keep_index, self._live["search"], "error", self._wake_index)),
+                asyncio.create_task(self._kept(self._keep_vault, self._live["vault"], "error", self._wake_vault)),
+            ]
             ready(self._listening)
-            stopping = asyncio.create_task(stop.wait())
-            done, _ = await asyncio.wait([*jobs, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            for job in done - {stopping}:
-                job.result()
+            await stop.wait()
         finally:
+            self._stopping.set()
             await self._close(jobs)
+
+    async def _kept(self, job: Callable[[], Awaitable[None]], live: dict[str, Any], key: str, wake: Signal) -> None:
+        """Run a job again and again; what it raises stands in the status under ``key`` until it is well again.
+
+        It is tried again soon if something happened meanwhile, which may have mended it.
+        """
+        while True:
+            try:
+                await job()
+            except StenoError as exc:
+                if live.get(key) != exc.line:
+                    _log.error("%s", exc.line)
+                live[key] = exc.line
+            except Exception as exc:  # noqa: BLE001  whatever it is, the other jobs go on
+                _log.exception("a job of the daemon failed; it begins anew")
+                live[key] = f"something unexpected happened ({type(exc).__name__}: {exc}): see {self._home.log_file}"
+            await asyncio.sleep(RETRY_FIRST_S)
+            await wake.wait(RETRY_LAST_S - RETRY_FIRST_S)
 
     async def _close(self, jobs: list[asyncio.Task[None]]) -> None:
         if self._listening is not None:
@@ -120,14 +142,14 @@ class Daemon:
             await self._watcher.stop()
         if self._remote is not None:
             await self._remote.close()
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.close()
         self._reader.close()
 
     def _worker(self, name: str) -> Worker:
-        worker = Worker(name, self._open_store)
-        self._workers.append(worker)
-        return worker
+        if name not in self._workers:
+            self._workers[name] = Worker(name, self._open_store)
+        return self._workers[name]
 
     async def _serve(self, worker: Worker, port: int) -> Listening:
         api = Api(store=worker.store, thread=worker.thread, status=self.status, sync_now=self.sync_now)
@@ -148,27 +170,32 @@ class Daemon:
 
     async def sync_now(self) -> dict[str, Any]:
         """Push and pull at once; raises the errors of the remote."""
-        if self._engine is None:
+        if membership(self._home) is None:
             raise RemoteNotConfigured(home=str(self._home.data))
+        try:
+            async with asyncio.timeout(ENGINE_WITHIN_S):
+                await self._engine_made.wait()
+        except TimeoutError as exc:
+            raise HomeBusy(home=str(self._home.data), holder=None, task="syncing") from exc
+        assert self._engine is not None, "set before the event"
         report = await self._engine.sync()
+        self._say(report)
         self._new_on_remote.set()
         return msgspec.to_builtins(report)
 
     # What wakes the jobs
 
-    def _feed(self) -> Signal:
-        signal_ = Signal()
-        self._listeners.append(signal_)
-        signal_.set()
-        return signal_
-
     def _in_home(self, path: Path) -> None:
         if path.name.startswith(self._home.database.name):
             self._feed_moved()
+        elif path == self._home.sessions:
+            self._wake_files.set()
+        elif path == self._home.vault_file:
+            self._new_membership.set()
 
     def _feed_moved(self) -> None:
-        for listener in self._listeners:
-            listener.set()
+        for wake in (self._wake_files, self._wake_index, self._wake_vault):
+            wake.set()
 
     async def _poll_store(self) -> None:
         """Look now and then whether another process wrote, where the file system did not say so."""
@@ -184,38 +211,29 @@ class Daemon:
 
     async def _keep_files(self) -> None:
         worker = self._worker("files")
-        mirror = Mirror(worker.store, self._home.sessions)
-        wake = self._feed()
+        mirror = Mirror(worker.store, self._home.sessions, stopping=self._stopping.is_set)
         touched: set[Path] = set()
 
         def happened(path: Path) -> None:
             touched.add(path)
-            wake.set()
+            self._wake_files.set()
 
         while True:
-            try:
-                await worker.run(mirror.start)
-                if self._watcher is not None:
-                    self._watcher.watch(self._home.sessions, happened, recursive=True)
-                self._live["files"] = {"stopped": None}
-                await self._mirror(worker, mirror, wake, touched)
-            except MirrorStopped as exc:
-                await self._files_stopped(exc)
-            except LocalStorageError as exc:
-                await self._files_stopped(exc)
+            # Watched first, so that nothing falls between the two; one that `start` has to make is taken up again.
+            directory = _inode(self._home.sessions)
+            if directory is not None and self._watcher is not None:
+                self._watcher.watch(self._home.sessions, happened, recursive=True)
+            await worker.run(mirror.start)
+            self._live["files"].update(stopped=None)
+            await self._mirror(worker, mirror, touched, directory)
 
-    async def _files_stopped(self, exc: StenoError) -> None:
-        if self._live["files"].get("stopped") != exc.line:
-            _log.error("%s", exc.line)
-        self._live["files"] = {"stopped": exc.line}
-        await asyncio.sleep(STOPPED_RETRY_S)
-
-    async def _mirror(self, worker: Worker, mirror: Mirror, wake: Signal, touched: set[Path]) -> None:
+    async def _mirror(self, worker: Worker, mirror: Mirror, touched: set[Path], directory: int | None) -> None:
+        """Keep files and store equal until the directory is another one."""
         gone: dict[str, float] = {}
         scanned = time.monotonic()
         wait_s: float | None = 0.0
-        while True:
-            await wake.wait(wait_s)
+        while _inode(self._home.sessions) == directory:
+            await self._wake_files.wait(wait_s)
             paths = [path for path in touched if path.is_relative_to(self._home.sessions)]
             touched.clear()
             now = time.monotonic()
@@ -230,53 +248,66 @@ class Daemon:
                 await worker.run(mirror.scan)
                 scanned = now
             later_s = await worker.run(mirror.write_pending)
-            wait_s = min(
-                [RESCAN_S, *([] if later_s is None else [later_s]), *([VANISH_S] if gone else [])],
-            )
+            wait_s = min([RESCAN_S, *([] if later_s is None else [later_s]), *([VANISH_S] if gone else [])])
 
     # The index
 
     async def _keep_index(self) -> None:
         worker = self._worker("index")
-        wake = self._feed()
+        self._wake_index.set()
         while True:
-            await wake.wait(None)
+            await self._wake_index.wait(None)
+            self._live["search"].update(error=None)
             # Bulk writes come in bursts: let them pass, the index is allowed to lag.
             await asyncio.sleep(GATHER_S)
-            while (await worker.run(lambda: index(worker.store))).remaining:
-                await asyncio.sleep(0)
+            remaining = 1
+            while remaining:
+                remaining = (await worker.run(lambda: index(worker.store))).remaining
+                step("index.slice")
 
     # The vault
 
     async def _keep_vault(self) -> None:
-        lock = ProcessLock(self._home.sync_lock, task="syncing")
-        self._listeners.append(self._wake_vault)
-        while True:
-            try:
-                with lock:
-                    await self._mirror_vault()
-            except StenoError as exc:
-                self._failures += 1
-                self._live["vault"] = {**self._live["vault"], "error": exc.line}
-                _log.warning("%s", exc.line)
-            back_off_s = min(BACK_OFF_FIRST_S * 2 ** min(self._failures, 20), BACK_OFF_LAST_S) * random.uniform(0.5, 1.0)  # noqa: S311
-            await self._new_on_remote.wait(back_off_s)
+        while (found := membership(self._home)) is None:
+            await self._new_membership.wait(None)
+        lock = await self._sync_lock()
+        try:
+            engine, remote = self._engine_of(found)
+            while True:
+                try:
+                    await self._mirror_vault(engine, remote)
+                except StenoError as exc:
+                    self._failures += 1
+                    self._live["vault"].update(error=exc.line)
+                    _log.warning("%s", exc.line)
+                    # What was watched may be another directory when the remote is back.
+                    self._unwatch(remote)
+                longest_s = min(BACK_OFF_FIRST_S * 2 ** min(self._failures, 20), BACK_OFF_LAST_S)
+                await self._new_on_remote.wait(longest_s * random.uniform(0.5, 1.0))  # noqa: S311
+        finally:
+            lock.release()
 
-    async def _mirror_vault(self) -> None:
-        found = membership(self._home)
-        if found is None:
-            raise RemoteNotConfigured(home=str(self._home.data))
-        if self._remote is None:
+    async def _sync_lock(self) -> ProcessLock:
+        """The lock of whoever syncs this home, taken; a command that syncs just now is waited for."""
+        while True:
+            with contextlib.suppress(HomeBusy):
+                return ProcessLock(self._home.sync_lock, task="syncing").take()
+            await asyncio.sleep(LOCK_LOOK_S)
+
+    def _engine_of(self, found: Membership) -> tuple[VaultEngine, Remote]:
+        if self._engine is None or self._remote is None:
             worker = self._worker("sync")
             self._remote = open_remote(found.url)
             self._engine = VaultEngine(
                 worker.store, self._remote, vault=found.vault, keyring=found.keyring,
                 now_ms=wall_ms, draw=secrets.token_bytes, work=worker.run,
             )  # fmt: skip
-        engine = self._engine
-        assert engine is not None, "made together with the remote"
+            self._engine_made.set()
+        return self._engine, self._remote
+
+    async def _mirror_vault(self, engine: VaultEngine, remote: Remote) -> None:
+        watched = self._watch_remote(remote.folder)
         self._say(await engine.sync())
-        watched = self._watch_remote(self._remote.folder)
         poll_s = POLL_LAST_S if watched else POLL_FIRST_S
         pulled = pushed = time.monotonic()
         while True:
@@ -299,7 +330,7 @@ class Daemon:
 
     def _say(self, report: SyncReport) -> None:
         self._failures = 0
-        self._live["vault"] = {"error": None, "problems": report.problems, "synced_ms": wall_ms()}
+        self._live["vault"].update(error=None, problems=report.problems, synced_ms=wall_ms())
         if report.sent_segments or report.received_segments:
             _log.info(
                 "sent %d segments, received %d with %d new messages",
@@ -308,17 +339,27 @@ class Daemon:
 
     def _watch_remote(self, folder: Path | None) -> bool:
         """Watch a folder remote for what others put there; our own objects are no news."""
-        if folder is None or self._watcher is None or self._remote_watched:
-            return self._remote_watched
+        if folder is None or self._watcher is None or not folder.is_dir():
+            return False
         own, log = f"{self._reader.device}.", LOG.rstrip("/")
 
         def happened(path: Path) -> None:
             # The directory above log/ is watched, since log/ may not be there yet.
-            if path.parent.name == log and not path.name.startswith((own, ".")):
+            if path == folder / log or (path.parent.name == log and not path.name.startswith((own, "."))):
                 self._new_on_remote.set()
 
-        self._remote_watched = folder.is_dir() and self._watcher.watch(folder, happened, recursive=True)
-        return self._remote_watched
+        return self._watcher.watch(folder, happened, recursive=True)
+
+    def _unwatch(self, remote: Remote) -> None:
+        if remote.folder is not None and self._watcher is not None:
+            self._watcher.unwatch(remote.folder)
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 async def _either(first: Signal, second: Signal, timeout_s: float) -> tuple[bool, bool]:
@@ -377,5 +418,3 @@ def _notify(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.connect("\0" + address[1:] if address.startswith("@") else address)
         channel.send(state.encode())
-
-

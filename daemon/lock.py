@@ -7,11 +7,14 @@ A lock file's text names its holder for people; only the lock itself counts
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ..storage.errors import HomeBusy, LocalStorageError
+
+_TRIES, _TRY_EVERY_S = 10, 0.01
 
 
 class ProcessLock:
@@ -28,7 +31,7 @@ class ProcessLock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise LocalStorageError(f"{self._path} cannot be opened ({exc.strerror})") from exc
-        if not _locked(descriptor):
+        if not _locked_soon(descriptor):
             holder = _number(os.read(descriptor, 32))
             os.close(descriptor)
             raise HomeBusy(home=str(self._path.parent), holder=holder, task=self._task)
@@ -62,6 +65,15 @@ def holder_of(path: Path) -> int | None:
         return None if _locked(descriptor) else _number(os.read(descriptor, 32)) or 0
     finally:
         os.close(descriptor)
+
+
+def _locked_soon(descriptor: int) -> bool:
+    """Lock, but for one who only asks who holds it: that takes the lock for a moment."""
+    for _ in range(_TRIES):
+        if _locked(descriptor):
+            return True
+        time.sleep(_TRY_EVERY_S)
+    return False
 
 
 def _locked(descriptor: int) -> bool:

@@ -8,6 +8,13 @@ from ..storage.home import Home
 from ..storage.store import SQLiteSessionStore
 
 
+_UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2"
+_UNSENT_MESSAGES = (
+    "SELECT count(*) FROM messages m WHERE seq > ?1 AND (local_seq > ?2 OR edited AND EXISTS "
+    "(SELECT 1 FROM registers r WHERE r.session = m.session AND r.message = m.no AND r.local_seq > ?2))"
+)
+
+
 def status_of(store: SQLiteSessionStore, home: Home, *, live: dict[str, Any] | None = None) -> dict[str, Any]:
     """The status of a home. ``live`` is what only a running daemon knows; None where none runs."""
     sessions, messages = store.count()
@@ -51,10 +58,7 @@ def _vault(store: SQLiteSessionStore, home: Home) -> dict[str, Any] | None:
     aside = store.execute(
         "SELECT name, problem FROM objects WHERE vault = ? AND problem != '' ORDER BY name", (found.vault,)
     ).fetchall()
-    unsent = sum(
-        store.one(f"SELECT count(*) FROM {table} WHERE seq > ? AND local_seq > ?", (sent, floor))[0]  # noqa: S608
-        for table in ("sessions", "messages")
-    )
+    unsent = sum(store.one(sql, (sent, floor))[0] for sql in (_UNSENT_SESSIONS, _UNSENT_MESSAGES))
     return {
         "remote": found.url,
         "id": found.vault,
@@ -78,6 +82,8 @@ def _problems(found: dict[str, Any]) -> list[str]:
     problems = [f"{each['path']}, line {each['line']}: {each['reason']}" for each in files["refused"]]
     if files.get("stopped"):
         problems.append(files["stopped"])
+    if found["search"].get("error"):
+        problems.append(found["search"]["error"])
     if vault.get("error"):
         problems.append(vault["error"])
     problems += [each["problem"] for each in vault.get("set_aside", [])]

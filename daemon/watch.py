@@ -13,6 +13,7 @@ from pathlib import Path
 
 from watchdog.events import DirDeletedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import ObservedWatch
 
 _log = logging.getLogger("steno.watch")
 _QUIET = frozenset({"opened", "closed_no_write"})
@@ -37,19 +38,31 @@ class Watcher:
     """Watches directories; what happens there is told on the event loop, by path."""
 
     def __init__(self) -> None:
+        self._watches: dict[Path, ObservedWatch] = {}
         self._observer = Observer()
         self._observer.daemon = True
         self._loop = asyncio.get_running_loop()
         self._observer.start()
 
     def watch(self, folder: Path, happened: Callable[[Path], None], *, recursive: bool) -> bool:
-        """Watch a directory; False where the system cannot, so that only looking by itself remains."""
+        """Watch a directory; False where the system cannot, so that only looking by itself remains.
+
+        Watched again, it is the directory that stands there now.
+        """
+        self.unwatch(folder)
         try:
-            self._observer.schedule(_Handler(self._loop, happened), str(folder), recursive=recursive)
+            handler = _Handler(self._loop, happened)
+            self._watches[folder] = self._observer.schedule(handler, str(folder), recursive=recursive)
         except OSError as exc:
             _log.warning("%s cannot be watched (%s); it is looked at now and then", folder, exc.strerror)
             return False
         return True
+
+    def unwatch(self, folder: Path) -> None:
+        """Watch a directory no more; one that is not watched is no error."""
+        watch = self._watches.pop(folder, None)
+        if watch is not None:
+            self._observer.unschedule(watch)
 
     async def stop(self) -> None:
         """Stop watching."""

@@ -25,12 +25,14 @@ class Worker:
 
     async def run(self, call: Callable[[], _T], /) -> _T:
         """Run a call on the thread. Cancelled, it waits until a call that began has ended: no write is half-watched."""
-        future = asyncio.get_running_loop().run_in_executor(self.thread, call)
+        running = self.thread.submit(call)
+        future = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if not future.cancel():
+            if not running.cancel():
                 await asyncio.wait([future])
+                future.exception()  # looked at, so that nobody complains that it was not
             raise
 
     def close(self) -> None:

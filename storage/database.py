@@ -167,9 +167,9 @@ class Database:
             raise InvalidInput("a value that no database can hold: half a character, or a number too large") from exc
 
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        """Run one statement that gives no rows, on the one cursor kept for that; the number of a row that it inserted."""
+        """Run one statement that gives no rows, on the cursor kept for these; the number of the row it inserted."""
         try:
-            return self._writer.execute(sql, parameters).lastrowid
+            return self._writer.execute(sql, parameters).lastrowid or 0
         except dbapi.Error as exc:
             raise translated(exc, self.path) from exc
 

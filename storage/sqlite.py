@@ -55,11 +55,10 @@ def connect(path: Path, *, read_only: bool, durability: str) -> Connection:
         if not read_only and not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         address = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-        connection = dbapi.connect(
-            address, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        connection.create_function("folded", 1, str.casefold, deterministic=True)
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection = _opened(address)
+        if read_only and not _room_beside(connection) and not _has_log(path):
+            connection.close()
+            connection = _opened(f"{address}&immutable=1")
         if not read_only:
             _use_wal(connection)
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
@@ -68,6 +67,30 @@ def connect(path: Path, *, read_only: bool, durability: str) -> Connection:
     except dbapi.Error as exc:
         raise translated(exc, path) from exc
     return connection
+
+
+def _opened(address: str) -> Connection:
+    connection = dbapi.connect(address, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.create_function("folded", 1, str.casefold, deterministic=True)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return connection
+
+
+def _room_beside(connection: Connection) -> bool:
+    """Say whether the files can be made that even a reader of a WAL database needs beside it."""
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except dbapi.OperationalError as exc:
+        return not any(reason in str(exc) for reason in ("disk I/O error", "unable to open"))
+    except dbapi.Error:
+        return True  # the reader's first question tells
+    return True
+
+
+def _has_log(path: Path) -> bool:
+    """Say whether something may stand in the log that is not in the database yet."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def _use_wal(connection: Connection) -> None:

@@ -397,7 +397,7 @@ class SQLiteSessionStore(Database):
         for new, message_id, content, time_ms, after, inserted in placed:
             if inserted or after != tail:
                 moved = True
-                if after is not None and not self.one("SELECT 1 FROM messages WHERE session = ? AND id = ?", (no, after)):
+                if after is not None and not find_message(self, no, after):
                     raise InvalidInput(f"there is no message {after} to stand behind")
             if new.id is not None and find_message(self, no, new.id):
                 raise InvalidInput(f"message id already exists in this session: {new.id}")

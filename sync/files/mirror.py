@@ -341,7 +341,7 @@ class Mirror:
     # From the store to the directory
 
     def write_pending(self) -> float | None:
-        """Write the files of some sessions that changed. Returns after how many seconds to call again; None: all is written.
+        """Write the files of some sessions that changed. Returns after how many seconds to call again; None: never.
 
         A file that must wait holds up no other, but the cursor does not pass it before it is written.
         """
@@ -436,6 +436,7 @@ class Mirror:
     def _remove(self, record: Record) -> Displaced | None:
         displaced = remove(self._root / record.path, expected=record.fingerprint)
         if displaced is None:
+            step("files.removed")
             with self._store.transaction():
                 self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
         return displaced

@@ -9,6 +9,7 @@ sent is kept until it is acknowledged, what is applied is recorded with its last
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +17,16 @@ import msgspec
 
 from ...storage.apply import Applied, apply, slices
 from ...storage.change import VERSION, Batch, decode_batch, local_changes
-from ...storage.errors import NewerFormat, NoVault, ObjectDamaged, ObjectMissing, OtherVault
+from ...storage.errors import (
+    LocalStorageError,
+    NewerFormat,
+    NoVault,
+    ObjectDamaged,
+    ObjectMissing,
+    OtherVault,
+    RemoteRefused,
+    RemoteUnreachable,
+)
 from ...storage.steps import step
 from ...storage.store import SQLiteSessionStore
 from .ledger import Intent, Ledger
@@ -32,6 +42,7 @@ _RETRY_FIRST_MS = 5_000
 _RETRY_LAST_MS = 30 * 60_000
 
 _T = TypeVar("_T")
+_log = logging.getLogger("steno.vault")
 
 
 class Work(Protocol):
@@ -96,8 +107,10 @@ class VaultEngine:
         async with self._busy:
             report = SyncReport()
             await self._verify()
-            await self._send_pending(report)
+            refused = await self._try_to_send(report)
             await self._pull(report)
+            if refused is not None:
+                raise refused
             await self._push(report)
             return await self._finish(report)
 
@@ -126,6 +139,14 @@ class VaultEngine:
         if found != self._vault:
             raise OtherVault(remote=self._remote.address, found=found, expected=self._vault)
         self._verified = True
+
+    async def _try_to_send(self, report: SyncReport) -> RemoteRefused | None:
+        """Send what waits; a remote that takes nothing more may still have something for us."""
+        try:
+            await self._send_pending(report)
+        except RemoteRefused as exc:
+            return exc
+        return None
 
     async def _send_pending(self, report: SyncReport) -> None:
         for intent in await self._work(self._ledger.pending):
@@ -170,22 +191,27 @@ class VaultEngine:
         plan, aside = await self._work(lambda: self._plan(listing))
         if plan.lost:
             await self._account_for(plan)
+        self._standing = _problems(plan)
         fetch = [name for name in plan.fetch if self._due(name.path, aside)]
         await self._fetch(fetch, report)
-        missing = set(plan.holes) | {name.device for name in plan.fetch if name.path in aside}
-        gone = aside.keys() - set(listing)
-        await self._work(lambda: self._close_pull(missing, gone))
-        self._standing = _problems(plan)
+        await self._work(lambda: self._close_pull(set(plan.holes), aside.keys() - set(listing)))
 
     def _plan(self, listing: list[str]) -> tuple[PullPlan, dict[str, int]]:
         ledger = self._ledger
-        plan = plan_pull(listing, device=self._store.device, cursor=ledger.cursor(), applied=ledger.applied())
+        plan = plan_pull(
+            listing,
+            device=self._store.device,
+            cursor=ledger.cursor(),
+            applied=ledger.applied(),
+            pending={intent.name for intent in ledger.pending()},
+        )
         return plan, {problem.name: problem.since_ms for problem in ledger.problems()}
 
     def _close_pull(self, missing: set[str], gone: set[str]) -> None:
-        self._ledger.keep_gaps(missing)
         if gone:
             self._ledger.forget(gone)
+        aside = (SegmentName.parse(problem.name) for problem in self._ledger.problems())
+        self._ledger.keep_gaps(missing | {name.device for name in aside if name is not None})
 
     async def _account_for(self, plan: PullPlan) -> None:
         """Objects are gone: make sure that this still is the vault, and not an empty directory in its place."""
@@ -222,28 +248,41 @@ class VaultEngine:
         finally:
             for _, task in coming:
                 task.cancel()
+            await asyncio.gather(*(task for _, task in coming), return_exceptions=True)
 
     async def _take(self, name: SegmentName, task: asyncio.Task[bytes], report: SyncReport) -> None:
         try:
             sealed = await task
             step("pull.fetched")
             batch = await self._work(lambda: self._open(name.path, sealed))
+            done = await self._apply_slices(name, batch)
+        except (LocalStorageError, RemoteUnreachable, RemoteRefused):
+            raise
         except ObjectMissing:
             return  # compacted meanwhile, or a listing that ran ahead: the next one tells
         except (ObjectDamaged, NewerFormat, UnknownKey) as exc:
-            now_ms = self._now_ms()
-            self._tried_ms[name.path] = now_ms
-            problem = str(exc)
-            await self._work(lambda: self._ledger.set_aside(name.path, problem, now_ms=now_ms))
+            await self._set_aside(name, str(exc))
             return
+        except Exception as exc:  # noqa: BLE001  a bug that one object meets must not hold up the others
+            _log.exception("%s could not be applied", name.path)
+            what = f"{type(exc).__name__}: {exc}"
+            await self._set_aside(name, f"remote object {name.path} cannot be applied ({what})")
+            return
+        report.received_segments += 1
+        report.received_messages += done.messages
+        report.changed_sessions += done.sessions
+
+    async def _set_aside(self, name: SegmentName, problem: str) -> None:
+        now_ms = self._now_ms()
+        self._tried_ms[name.path] = now_ms
+        await self._work(lambda: self._ledger.set_aside(name.path, problem, now_ms=now_ms))
+
+    async def _apply_slices(self, name: SegmentName, batch: Batch) -> Applied:
         done = Applied()
         for part, last in _with_last(list(slices(batch))):
             await self._work(lambda part=part, last=last: self._apply(name, batch, part, done, last=last))
             step("pull.slice")
-        report.received_segments += 1
-        report.received_messages += done.messages
-        report.changed_sessions += done.sessions
-        self._standing += [f"{name.path}: {reason}" for reason in done.refused]
+        return done
 
     def _open(self, name: str, sealed: bytes) -> Batch:
         content = unpack(unseal(sealed, keyring=self._keyring, vault_id=self._vault, name=name), name=name)
@@ -259,8 +298,17 @@ class VaultEngine:
         with self._store.transaction():
             apply(self._store, batch, part, done=done)
             if last:
-                own = [born.clock for change in batch.sessions for born in change.messages if born.author < 4]  # noqa: PLR2004
-                self._ledger.record(name, gapless_clock=max(own, default=0))
+                self._record(name, batch, done)
+
+    def _record(self, name: SegmentName, batch: Batch, done: Applied) -> None:
+        """Remember that a segment is applied. One of which records were refused stays named and is tried again."""
+        own = [born.clock for change in batch.sessions for born in change.messages if born.author < 4]
+        self._ledger.record(name, gapless_clock=0 if done.refused else max(own, default=0))
+        if done.refused:
+            now_ms = self._now_ms()
+            self._tried_ms[name.path] = now_ms
+            problem = f"{len(done.refused)} records in remote object {name.path} are refused ({done.refused[0]})"
+            self._ledger.set_aside(name.path, problem, now_ms=now_ms)
 
     async def _finish(self, report: SyncReport) -> SyncReport:
         def read() -> tuple[int, list[str]]:

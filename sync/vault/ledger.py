@@ -61,6 +61,7 @@ class Ledger:
     def move(self, seq: int, *, complete: bool, intent: Intent | None = None) -> None:
         """Keep an intent, and that the feed was read up to ``seq``, durably and together."""
         store = self.store
+        before = store.one("PRAGMA synchronous")[0]
         store.execute("PRAGMA synchronous = FULL")
         try:
             with store.transaction():
@@ -73,7 +74,7 @@ class Ledger:
                 if complete:
                     store.set_cursor(f"push-floor:{self.vault}", seq)
         finally:
-            store.execute("PRAGMA synchronous = NORMAL")
+            store.execute(f"PRAGMA synchronous = {before}")
 
     def acknowledge(self, intent: Intent) -> None:
         """The remote has it."""
@@ -106,15 +107,15 @@ class Ledger:
     def keep_gaps(self, devices_with_holes: set[str]) -> None:
         """Tell the store up to where it knows those devices, for what a deletion says that it knew."""
         known = dict(self.store.execute("SELECT device, clock FROM gaps").fetchall())
-        if not known and not devices_with_holes:
+        clocks = dict(
+            self.store.execute("SELECT device, gapless_clock FROM logs WHERE vault = ?", (self.vault,)).fetchall()
+        )
+        gaps = {device: clocks.get(device, 0) for device in devices_with_holes}
+        if gaps == known:
             return
         with self.store.transaction():
             self.store.execute("DELETE FROM gaps")
-            for device in sorted(devices_with_holes):
-                row = self.store.one(
-                    "SELECT gapless_clock FROM logs WHERE vault = ? AND device = ?", (self.vault, device)
-                )
-                self.store.execute("INSERT INTO gaps VALUES (?, ?)", (device, row[0] if row else 0))
+            self.store.executemany("INSERT INTO gaps VALUES (?, ?)", sorted(gaps.items()))
 
     def cursor(self) -> Cursor:
         """What is applied of every device's log, our own included."""
@@ -130,7 +131,8 @@ class Ledger:
         """Remember that an object does not open."""
         with self.store.transaction():
             self.store.execute(
-                "INSERT INTO objects VALUES (?, ?, ?, ?) ON CONFLICT (vault, name) DO UPDATE SET problem = excluded.problem",
+                "INSERT INTO objects VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (vault, name) DO UPDATE SET problem = excluded.problem",
                 (self.vault, name, problem, now_ms),
             )
 

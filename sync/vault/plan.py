@@ -25,10 +25,18 @@ class PullPlan(msgspec.Struct, frozen=True):
     lost: list[SegmentName]
 
 
-def plan_pull(listing: Iterable[str], *, device: str, cursor: Cursor, applied: Collection[str]) -> PullPlan:
-    """Decide a pull. ``applied`` are the names that this store has applied or published itself."""
+def plan_pull(
+    listing: Iterable[str], *, device: str, cursor: Cursor, applied: Collection[str], pending: Collection[str] = ()
+) -> PullPlan:
+    """Decide a pull.
+
+    ``applied`` are the names that this store has applied or published itself, ``pending`` those that it is about to:
+    they may be there without having been acknowledged.
+    """
     listed = sorted(name for name in map(SegmentName.parse, listing) if name is not None)
-    strange = [name for name in listed if name.device == device and name.path not in applied]
+    strange = [
+        name for name in listed if name.device == device and name.path not in applied and name.path not in pending
+    ]
     others: dict[str, list[SegmentName]] = {}
     for name in listed:
         if name.device != device:

@@ -23,6 +23,7 @@ from ...storage.errors import (
     StenoError,
     WrongKey,
 )
+from ...storage.steps import step
 from .kdf import Derive, KdfCost, derive_in_child
 from .keys import checksum, open_key, parse_key_object, wrap_key
 from .names import KEYS, VAULT, Draw, KeyName, counting_keys, is_id, new_id
@@ -90,6 +91,7 @@ async def found_vault(
         wrap_key, keyring, passphrase=passphrase, vault_id=vault_id, n=1, draw=draw, cost=cost, derive=derive
     )
     await remote.put(KeyName(1, new_id(draw)).path, key_object)
+    step("vault.key-put")
     await remote.put(VAULT, vault_json(vault_id))
     # Another device may have done the same in between, and no store is trusted to refuse the second.
     there = await vault_at(remote)

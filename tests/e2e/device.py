@@ -13,17 +13,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from steno.daemon.client import DaemonClient
+from steno.storage.database import wall_ms
 from steno.storage.errors import StenoError
 from steno.storage.home import Home
+from steno.storage.model import NewMessage
 from steno.storage.store import SQLiteSessionStore
+from steno.sync.files.mirror import Mirror
+from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
-from steno.sync.vault.membership import join_vault, make_vault
+from steno.sync.vault.membership import join_vault, make_vault, required_membership
+from steno.sync.vault.remote import open_remote
 
 PASSPHRASE = "a passphrase of these tests"
 WITHIN_S = 30.0
@@ -110,11 +115,15 @@ class Device:
 
     def begin(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command and do not wait for it; its talk goes to the log of the home."""
+        return self.run("-m", "steno.cli.main", *arguments, **environment)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start Python as this device would."""
         self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "steno.cli.main", *arguments],
+                [sys.executable, *arguments],
                 env=self.environment(**environment), stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
             )  # fmt: skip
         finally:
@@ -130,10 +139,50 @@ class Device:
         assert done.code in (0, 3), done.err
         return done.json if done.code == 0 else None
 
+    # What the daemon does, in this process: for what a test needs and does not look at
+
+    def sync_here(self) -> None:
+        """Push and pull."""
+        asyncio.run(self._sync())
+
+    async def _sync(self) -> None:
+        found = required_membership(self.home)
+        remote = open_remote(found.url)
+        with self.store(write=True) as store:
+            report = await VaultEngine(
+                store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=os.urandom
+            ).sync()
+        await remote.close()
+        assert report.complete, report.problems
+
+    def publish_here(self, session: str, *, segments: int) -> None:
+        """Make a session and a history of so many segments."""
+        asyncio.run(self._publish(session, segments))
+
+    async def _publish(self, session: str, segments: int) -> None:
+        found = required_membership(self.home)
+        remote = open_remote(found.url)
+        with self.store(write=True) as store:
+            engine = VaultEngine(
+                store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=os.urandom
+            )
+            store.create(id=session, title=session)
+            for number in range(segments):
+                store.append(session, NewMessage(role="user", content=f"message {number}"))
+                await engine.push()
+        await remote.close()
+
+    def write_files_here(self) -> None:
+        """Take up what was saved and write what is pending."""
+        with self.store(write=True) as store:
+            mirror = Mirror(store, self.home.sessions)
+            mirror.start()
+            until(lambda: mirror.write_pending() is None, "the files are written")
+
     # The store, for looking often
 
     @contextmanager
-    def store(self, *, write: bool = False) -> Iterator[SQLiteSessionStore]:
+    def store(self, *, write: bool = False) -> Generator[SQLiteSessionStore]:
         """The device's store, opened beside the daemon's."""
         with SQLiteSessionStore(self.home.database, read_only=not write) as store:
             yield store

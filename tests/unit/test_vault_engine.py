@@ -530,7 +530,9 @@ async def test_a_record_that_cannot_be_is_refused_alone_and_named_until_it_is_me
 
 
 @pytest.mark.parametrize("touched", [2**63, 2**70, -1])
-async def test_a_time_that_no_database_holds_holds_up_nothing(laptop: Device, desktop: Device, vault: Vault, touched: int):
+async def test_a_time_that_no_database_holds_holds_up_nothing(
+    laptop: Device, desktop: Device, vault: Vault, touched: int
+):
     id_, life, births, _, registers, messages = _change("bad")
     try:
         name = _put(vault, encode_batch({0: "zzzzzzzzzzzz"}, [(id_, life, births, touched, registers, messages)]))

@@ -1,0 +1,111 @@
+"""Taking in Claude Code transcripts, and what they weigh on a remote.
+
+Real transcripts are taken where ``STENO_BENCH_CORPUS`` names a directory of them, or where one lies
+beside this repository; else ones of the same shape are generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+from pathlib import Path
+
+import msgspec
+from generate import claude_code_files
+from measure import Bench, Figure, seconds_of
+from mirroring import Vault
+
+from steno.storage.errors import InvalidInput
+from steno.storage.importing import take_in
+from steno.storage.store import SQLiteSessionStore
+from steno.storage.transcripts import read_transcripts
+
+GOAL_MB_PER_S = 25.0
+GOAL_REMOTE = 0.3
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "claude-code"
+
+
+class Corpus(msgspec.Struct, frozen=True):
+    """The transcripts, and whether they are real."""
+
+    name: str
+    files: list[Path]
+    size_bytes: int
+
+
+def figures(bench: Bench) -> list[Figure]:
+    """How fast the corpus comes in, and how small it lies on a remote."""
+    corpus = _corpus(bench)
+    bench.say(f"{corpus.name}: {len(corpus.files)} files, {corpus.size_bytes / 1e6:.1f} MB")
+    seconds: list[float] = []
+    raw: list[float] = []
+    for at in range(bench.scale.import_rounds + 1):
+        with SQLiteSessionStore(bench.folder / f"import-{at}.db") as store:
+            raw.append(seconds_of(lambda: _read(corpus.files)))
+            seconds.append(seconds_of(lambda store=store: _import(store, corpus.files)))
+    rates = [corpus.size_bytes / 1e6 / each for each in seconds[1:] or seconds]
+    reading = corpus.size_bytes / 1e6 / statistics.median(raw)
+    with SQLiteSessionStore(bench.folder / "import-0.db") as store:
+        on_remote = asyncio.run(_pushed_bytes(store))
+    return [
+        Figure(
+            what=f"import, {corpus.name}",
+            ours=f"{statistics.median(rates):.1f} MB/s",
+            yardstick=f"{reading:.0f} MB/s read and decoded",
+            value=statistics.median(rates),
+            goal=GOAL_MB_PER_S,
+            at_least=True,
+            unit="MB/s",
+            spread=f"{min(rates):.1f}-{max(rates):.1f}",
+        ),
+        Figure(
+            what=f"bytes on the remote, {corpus.name}",
+            ours=f"{on_remote / 1e6:.3g} MB",
+            yardstick=f"{corpus.size_bytes / 1e6:.3g} MB of JSONL",
+            value=on_remote / corpus.size_bytes,
+            goal=GOAL_REMOTE,
+        ),
+    ]
+
+
+def _corpus(bench: Bench) -> Corpus:
+    named = os.environ.get("STENO_BENCH_CORPUS")
+    place = Path(named) if named else BESIDE
+    if bench.scale.corpus_bytes > 1_000_000 and place.is_dir():
+        files = [path for path in sorted(place.rglob("*.jsonl")) if _readable(path)]
+        return Corpus("real transcripts", files, sum(path.stat().st_size for path in files))
+    files = claude_code_files(bench.folder / "projects", seed=3, size_bytes=bench.scale.corpus_bytes)
+    return Corpus("generated transcripts", files, sum(path.stat().st_size for path in files))
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return read_transcripts(path, name=str(path)).format == "claude-code"
+    except InvalidInput:
+        return False
+
+
+def _import(store: SQLiteSessionStore, files: list[Path]) -> None:
+    """As ``steno import`` does: each file whole."""
+    for path in files:
+        found = read_transcripts(path, name=str(path), default_ms=int(path.stat().st_mtime * 1000))
+        with store.transaction():
+            for transcript in found.transcripts:
+                take_in(store, transcript)
+
+
+def _read(files: list[Path]) -> None:
+    """What nobody can do without: the bytes, and their JSON."""
+    for path in files:
+        for line in path.read_bytes().splitlines():
+            try:
+                msgspec.json.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):  # a torn line; they are part of the corpus
+                continue
+
+
+async def _pushed_bytes(store: SQLiteSessionStore) -> int:
+    vault = await Vault.new()
+    await vault.engine(store).push()
+    return sum(len(data) for data in vault.remote.objects.values())

@@ -1,0 +1,122 @@
+"""How a figure is measured: ours and its yardstick in turns, so that a busy machine slows both alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table. ``value`` is what the goal speaks of: mostly ours by the yardstick."""
+
+    what: str
+    ours: str
+    yardstick: str
+    value: float
+    goal: float
+    at_least: bool = False
+    unit: str = "x"
+    spread: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Say whether the goal holds."""
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is measured; the full scale is what the goals speak of."""
+
+    session_sizes: tuple[int, ...] = (10, 100_000)
+    appends: int = 400
+    rounds: int = 21
+    sessions: int = 10_000
+    starts: int = 25
+    corpus_bytes: int = 24_000_000
+    import_rounds: int = 5
+    messages: int = 200_000
+    mirror_rounds: int = 3
+    arrivals: int = 150
+    pause_s: float = 1.5
+    idle_s: float = 60.0
+    settle_s: float = 600.0
+
+
+QUICK = Scale(
+    session_sizes=(10, 200), appends=5, rounds=2, sessions=20, starts=1, corpus_bytes=60_000, import_rounds=1,
+    messages=60, mirror_rounds=1, arrivals=3, pause_s=0.05, idle_s=1.0, settle_s=30.0,
+)  # fmt: skip
+
+
+class Bench(msgspec.Struct, frozen=True):
+    """What every measurement is given: its scale, and a directory of its own on the disk that is measured."""
+
+    scale: Scale
+    folder: Path
+    say: Callable[[str], None]
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """Seconds of ours and of the yardstick, round by round."""
+
+    ours: list[float]
+    yardstick: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' own ratios: two that were measured side by side."""
+        return statistics.median(self._ratios)
+
+    @property
+    def spread(self) -> str:
+        """The least and the greatest ratio."""
+        return f"{min(self._ratios):.2f}-{max(self._ratios):.2f}"
+
+    @property
+    def _ratios(self) -> list[float]:
+        return [ours / yardstick for ours, yardstick in zip(self.ours, self.yardstick, strict=True)]
+
+
+def side_by_side(ours: Callable[[int], float], yardstick: Callable[[int], float], *, rounds: int) -> Timed:
+    """Run both by turns, the first of each for warmth; each gets its round's number and gives the seconds it took."""
+    ours(0)
+    yardstick(0)
+    timed = Timed([], [])
+    for at in range(1, rounds + 1):
+        for run, seconds in ((ours, timed.ours), (yardstick, timed.yardstick)):
+            gc.collect()
+            seconds.append(run(at))
+    return timed
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The value that ``part`` (0 to 1) of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(round(part * len(ordered), 6)) - 1)]
+
+
+def compared(what: str, timed: Timed, *, goal: float, unit: str, per: float = 1) -> Figure:
+    """The figure of a time by a time; ``unit`` is us, ms or s."""
+    factor = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit] / per
+    ours, yardstick = (statistics.median(each) * factor for each in (timed.ours, timed.yardstick))
+    return Figure(
+        what=what,
+        ours=f"{ours:.3g} {unit}" if ours < 1000 else f"{ours:.0f} {unit}",
+        yardstick=f"{yardstick:.3g} {unit}" if yardstick < 1000 else f"{yardstick:.0f} {unit}",
+        value=timed.ratio,
+        goal=goal,
+        spread=timed.spread,
+    )

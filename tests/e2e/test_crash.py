@@ -1,0 +1,368 @@
+"""Killed at every named step between two writes: nothing acknowledged is lost, nothing is there twice.
+
+The steps are found in the package itself, so that a step without a scenario fails here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from steno.storage.conflicts import conflicts
+from steno.storage.model import NewMessage
+from steno.sync.vault.names import SegmentName
+from steno.tests.e2e.device import Device, equal, until
+
+ROOT = Path(__file__).parents[2]
+STEPS = {
+    name
+    for layer in ("storage", "sync", "daemon", "cli")
+    for path in (ROOT / layer).rglob("*.py")
+    if path.name != "steps.py"
+    for name in re.findall(r'\bstep\("([^"]+)"\)', path.read_text(encoding="utf-8"))
+}
+SESSION, GONE = "kept", "gone"
+Pair = tuple[Device, Device]
+
+# A system that cannot exchange two files, such as some network disks: the same daemon, told so.
+WITHOUT_EXCHANGE = (
+    "import sys, steno.sync.files.exchange as exchange; exchange.atomic_rename = lambda *_: False\n"
+    "from steno.cli.main import main; sys.exit(main(['daemon', 'run']))"
+)
+
+
+@pytest.fixture(scope="module")
+def used(short: Path, make_pair: Callable[[Path], Pair]) -> Pair:
+    """Two devices with the same two sessions, their files written; tests take copies."""
+    folder = short / "used"
+    laptop, desktop = make_pair(folder)
+    with laptop.store(write=True) as store:
+        for session in (SESSION, GONE):
+            store.create(id=session, title=session)
+            store.add_messages(session, [NewMessage(role="user", content=text, id=text) for text in ("one", "two")])
+    for device in (laptop, desktop):
+        device.sync_here()
+        device.write_files_here()
+    return laptop, desktop
+
+
+@pytest.fixture
+def both(used: Pair, place: Path):
+    laptop, desktop = used
+    shutil.copytree(folder_of(laptop), folder := place / "r")
+    devices = laptop.copy(place / "a", remote=folder), desktop.copy(place / "b", remote=folder)
+    yield devices
+    for device in devices:
+        device.kill()
+
+
+def folder_of(device: Device) -> Path:
+    assert device.remote is not None
+    return device.remote
+
+
+def add(device: Device, *contents: str) -> None:
+    """Write messages as `steno add` does; they are acknowledged when this returns."""
+    with device.store(write=True) as store:
+        for each in contents:
+            store.append(SESSION, NewMessage(role="user", content=each))
+
+
+def killed(process: subprocess.Popen[bytes]) -> bool:
+    return process.wait(60) == -signal.SIGKILL
+
+
+def dies(device: Device, *arguments: str, at: str) -> None:
+    done = device.steno(*arguments, code=None, STENO_KILL_AT=at)
+    assert done.code == -signal.SIGKILL, f"never passed {at}: {done}"
+
+
+def daemon_dies(device: Device, at: str) -> None:
+    assert killed(device.spawn(STENO_KILL_AT=at)), f"never passed {at}: {device.log()[-1500:]}"
+
+
+def ends_well(both: Pair, *contents: str) -> None:
+    """Start the daemon again, let all settle, and compare: the session has these messages, once, everywhere."""
+    laptop, desktop = both
+    laptop.start()
+    until(lambda: laptop.settled() and _shown(laptop) == list(contents), "the files show what the store holds")
+    assert laptop.status()["problems"] == []
+    laptop.stop()
+    desktop.sync_here()
+    assert laptop.contents(SESSION) == desktop.contents(SESSION) == list(contents)
+    assert equal(laptop, desktop)
+    _tiles(folder_of(laptop))
+    assert [path.name for path in laptop.home.sessions.rglob(".steno-*")] == []
+    with laptop.store() as store:
+        assert list(conflicts(store)) == []
+
+
+def _shown(device: Device) -> list[str]:
+    """What the file of the session shows; there must be no other of it."""
+    found = [path.read_text(encoding="utf-8").splitlines() for path in device.files()]
+    mine = [lines for lines in found if lines and json.loads(lines[0])["id"] == SESSION]
+    return [json.loads(line)["content"] for line in mine[0][1:]] if len(mine) == 1 else []
+
+
+def _tiles(remote: Path) -> None:
+    """Every device's log on the remote has each number once."""
+    names = [SegmentName.parse(f"log/{path.name}") for path in (remote / "log").iterdir()]
+    found = sorted((name.device, name.first, name.last) for name in names if name is not None)
+    assert len(found) == len(names)
+    for device in {name for name, _, _ in found}:
+        numbers = [number for name, first, last in found if name == device for number in range(first, last + 1)]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+# The scenarios, by step
+
+
+def push(both: Pair, at: str) -> None:
+    laptop, _ = both
+    add(laptop, "three")
+    dies(laptop, "sync", at=at)
+    add(laptop, "four")
+    laptop.steno("sync")
+    ends_well(both, "one", "two", "three", "four")
+
+
+def pull(both: Pair, at: str) -> None:
+    laptop, desktop = both
+    add(desktop, "three", *(f"more {number}" for number in range(4500)))  # three slices
+    desktop.sync_here()
+    dies(laptop, "sync", at=at)
+    laptop.steno("sync")
+    ends_well(both, "one", "two", "three", *(f"more {number}" for number in range(4500)))
+
+
+def write_new(both: Pair, at: str) -> None:
+    laptop, _ = both
+    with laptop.store(write=True) as store:
+        store.create(id="new", title="New")
+        store.append("new", NewMessage(role="user", content="text"))
+    daemon_dies(laptop, at)
+    ends_well(both, "one", "two")
+    assert laptop.contents("new") == ["text"]
+    assert len(laptop.files()) == 3
+
+
+def write_changed(both: Pair, at: str) -> None:
+    laptop, _ = both
+    add(laptop, "three")
+    daemon_dies(laptop, at)
+    add(laptop, "four")
+    ends_well(both, "one", "two", "three", "four")
+
+
+def remove_file(both: Pair, at: str) -> None:
+    laptop, _ = both
+    with laptop.store(write=True) as store:
+        store.delete(GONE)
+    daemon_dies(laptop, at)
+    ends_well(both, "one", "two")
+    assert sorted(laptop.everything()) == [SESSION]
+    assert len(laptop.files()) == 1
+
+
+def take_edit(both: Pair, at: str) -> None:
+    laptop, _ = both
+    path = laptop.file(SESSION)
+    edited = path.read_text(encoding="utf-8").replace('"content":"two"', '"content":"2"')
+    path.write_text(edited + '{"role":"user","content":"by hand"}\n', encoding="utf-8")
+    daemon_dies(laptop, at)
+    ends_well(both, "one", "2", "by hand")
+
+
+def take_displaced(both: Pair, at: str) -> None:
+    """An edit that nobody could notice before the file was exchanged: same size, same times, same inode."""
+    laptop, _ = both
+    laptop.write_files_here()
+    path = laptop.file(SESSION)
+    look = path.stat()
+    text = path.read_text(encoding="utf-8").replace('"content":"two"', '"content":"2.."')
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+    os.utime(path, ns=(look.st_atime_ns, look.st_mtime_ns))
+    assert path.stat().st_size == look.st_size
+    add(laptop, "three")
+    daemon_dies(laptop, at)
+    ends_well(both, "one", "2..", "three")
+
+
+def write_without_exchange(both: Pair, at: str) -> None:
+    laptop, _ = both
+    add(laptop, "three")
+    process = subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_EXCHANGE], env=laptop.environment(STENO_KILL_AT=at), stderr=subprocess.PIPE
+    )
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, said
+    ends_well(both, "one", "two", "three")
+
+
+def index(both: Pair, at: str) -> None:
+    laptop, _ = both
+    add(laptop, "a word like quuxfrobnicate")
+    daemon_dies(laptop, at)
+    ends_well(both, "one", "two", "a word like quuxfrobnicate")
+    assert len(laptop.json("search", "quuxfrobnicate")["hits"]) == 1
+
+
+def import_files(both: Pair, at: str) -> None:
+    laptop, _ = both
+    folder = laptop.place.parent / "import"
+    folder.mkdir()
+    for name in "abc":
+        lines = [{"messages": [{"role": "user", "content": f"{name} {number}"}]} for number in range(2)]
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+    dies(laptop, "import", str(folder), at=f"{at}:2")
+    done = laptop.steno("import", str(folder), "--json").json
+    assert done["messages_added"] == 2
+    laptop.steno("import", str(folder))
+    assert len(laptop.json("list", "--all")) == 2 + 6
+    ends_well(both, "one", "two")
+
+
+def init(both: Pair, at: str) -> None:
+    place = both[0].place.parent
+    device, remote = Device(place / "fresh").configure(), place / "other"
+    dies(device, "init", "--remote", str(remote), at=at)
+    again = device.steno("init", "--remote", str(remote), code=None)
+    if again.code == 5:
+        device.steno("join", str(remote))
+    else:
+        assert again.code == 0, again.err
+    device.steno("create", "--id", "first")
+    device.steno("sync")
+    other = Device(place / "joined").configure()
+    other.steno("join", str(remote))
+    other.steno("sync")
+    assert equal(device, other)
+
+
+def join(both: Pair, at: str) -> None:
+    place = both[0].place.parent
+    device = Device(place / "fresh").configure()
+    dies(device, "join", str(folder_of(both[0])), at=at)
+    device.steno("join", str(folder_of(both[0])))
+    device.sync_here()
+    assert equal(device, both[0])
+
+
+def up(both: Pair, at: str) -> None:
+    place = both[0].place.parent
+    device = Device(place / "fresh").configure()
+    dies(device, "up", "--no-import", at=at)
+    device.daemon = device.begin("up", "--no-import")
+    try:
+        until(lambda: "Mirroring" in device.log(), "the daemon runs")
+        device.steno("create", "--id", "first")
+        device.steno("sync")
+    finally:
+        device.stop()
+    found = json.loads(device.home.vault_file.read_bytes())
+    assert found["recovery"] in device.log()
+    other = Device(place / "joined").configure()
+    other.steno("join", found["url"], STENO_PASSPHRASE=found["recovery"])
+    other.steno("sync")
+    assert equal(device, other)
+
+
+Scenario = Callable[[Pair, str], None]
+SCENARIOS: dict[str, list[Scenario]] = {
+    "home.made": [join],
+    "home.store-made": [init, up],
+    "vault.passphrase-kept": [up],
+    "vault.key-put": [init],
+    "vault.made": [init, up],
+    "vault.kept": [join],
+    "import.file": [import_files],
+    "index.slice": [index],
+    "push.batched": [push],
+    "push.intended": [push],
+    "push.put": [push],
+    "push.acknowledged": [push],
+    "pull.fetched": [pull],
+    "pull.slice": [pull],
+    "files.temp-written": [write_new, write_changed],
+    "files.published": [write_new],
+    "files.exchanged": [write_changed],
+    "files.displaced-removed": [write_changed],
+    "files.recorded": [write_new, write_changed],
+    "files.cursor": [write_new],
+    "files.set-aside-for-removal": [remove_file],
+    "files.removed": [remove_file],
+    "files.read": [take_edit],
+    "files.absorbed": [take_edit],
+    "files.displaced-kept": [take_displaced],
+    "files.displaced-absorbed": [take_displaced],
+    "files.set-aside": [write_without_exchange],
+}
+
+
+class Case(NamedTuple):
+    at: str
+    scenario: Scenario
+
+
+CASES = [Case(at, scenario) for at, scenarios in SCENARIOS.items() for scenario in scenarios]
+
+
+def test_every_step_has_a_scenario_in_which_the_process_dies_there():
+    assert sorted(STEPS) == sorted(SCENARIOS)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.at}-{case.scenario.__name__}")
+def test_a_process_that_is_killed_at_a_step_loses_nothing_and_doubles_nothing(both: Pair, case: Case):
+    case.scenario(both, case.at)
+
+
+@pytest.mark.parametrize("slice_", [2, 3])
+def test_a_pull_killed_between_two_slices_is_done_again(both: Pair, slice_: int):
+    pull(both, f"pull.slice:{slice_}")
+
+
+def test_a_daemon_that_was_killed_starts_again_beside_its_stale_socket_and_lock(both: Pair):
+    laptop, _ = both
+    laptop.start()
+    laptop.kill()
+    assert laptop.home.socket.exists()
+    assert laptop.home.daemon_file.exists()
+    assert laptop.home.daemon_lock.exists()
+    assert laptop.steno("daemon", "status", code=1).err.startswith("Error: no daemon is running")
+    ends_well(both, "one", "two")
+
+
+def test_appends_that_were_acknowledged_survive_the_kill_of_their_writer(both: Pair):
+    laptop, _ = both
+    script = (
+        "import sys; from steno.storage.store import SQLiteSessionStore; from steno.storage.model import NewMessage\n"
+        f"store = SQLiteSessionStore({str(laptop.home.database)!r})\n"
+        "for number in range(10**9):\n"
+        f"    store.append({SESSION!r}, NewMessage(role='user', content=str(number)))\n"
+        "    print(number, flush=True)\n"
+    )
+    laptop.start()
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    said = [writer.stdout.readline() for _ in range(200)]
+    writer.kill()
+    said += writer.stdout.read().splitlines(keepends=True)
+    writer.wait()
+    writer.stdout.close()
+    acknowledged = [line.strip() for line in said if line.endswith("\n")]
+    laptop.kill()
+    written = laptop.contents(SESSION)[2:]
+    assert written[: len(acknowledged)] == acknowledged
+    assert len(written) <= len(acknowledged) + 1
+    ends_well(both, "one", "two", *written)
