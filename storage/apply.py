@@ -64,6 +64,7 @@ from .store import SQLiteSessionStore
 
 SLICE_ROWS = 2000
 _MAX_PATH = 4096
+_MAX_LIFE = 1 << 31
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 _encode = msgspec.msgpack.encode
@@ -99,8 +100,9 @@ def apply(store: SQLiteSessionStore, batch: Batch, part: list[SessionChange], *,
         try:
             check_session_id(change.id)
             births = [_session_birth(birth, authors) for birth in change.births]
-            if not births:
+            if not births or not 0 < change.life <= _MAX_LIFE:
                 raise InvalidInput("a session without a birth")
+            check_ms(change.touched, "the last write to a session")
         except (InvalidInput, msgspec.ValidationError, msgspec.DecodeError) as exc:
             done.refused.append(f"session {change.id[:80]!r}: {exc}")
             continue

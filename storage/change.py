@@ -76,7 +76,7 @@ def _local_changes(database: Database, since: int, floor: int, max_bytes: int) -
         if kind == "message":
             session, local_seq, edited, no = row[1:5]
             born = row[5:] if local_seq > floor else None
-            registers = list(_registers(database, session, no, 0 if born else floor, row[5])) if edited else []
+            registers = list(_registers(database, session, no, None if born else floor, row[5])) if edited else []
             size += _weight(born, registers)
         else:
             session, local_seq, no, born = row[0], row[4], 0, None
@@ -120,11 +120,12 @@ def _sessions(database: Database, since: int) -> Iterator[tuple[int, str, Any]]:
 
 
 def _registers(
-    database: Database, session: int, message: int, floor: int, message_id: str | None
+    database: Database, session: int, message: int, floor: int | None, message_id: str | None
 ) -> Iterable[RegisterState]:
+    """The registers that were written here behind ``floor``; None for all there are."""
     rows = database.execute(
         "SELECT path, state FROM registers WHERE session = ? AND message = ? AND local_seq > ?",
-        (session, message, floor if floor else -1),
+        (session, message, -1 if floor is None else floor),
     )
     return [RegisterState(message_id, path, _decode_state(state)) for path, state in rows.fetchall()]
 

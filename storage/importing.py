@@ -14,7 +14,7 @@ import msgspec
 from .document import leaves
 from .edit import Edit
 from .errors import InvalidInput
-from .model import NewMessage, format_ms, parse_time
+from .model import NewMessage, check_object, check_tag, check_text, check_title, format_ms, parse_time
 from .registers import Register, text_of
 from .rows import (
     INSERT_MESSAGE,
@@ -46,13 +46,14 @@ class Imported(msgspec.Struct, frozen=True):
 
 def take_in(store: SQLiteSessionStore, transcript: Transcript) -> Imported:
     """Bring a session up to a transcript of it, all or nothing; raises `InvalidInput`."""
+    transcript = _checked(transcript)
     with store.transaction():
         row = store.find(transcript.id)
         created = row is None
         if row is None:
             store.create(
                 id=transcript.id,
-                title=transcript.title or None,
+                title=transcript.title,
                 provider=transcript.provider,
                 model=transcript.model,
                 tags=transcript.tags,
@@ -66,6 +67,20 @@ def take_in(store: SQLiteSessionStore, transcript: Transcript) -> Imported:
         changed = 0 if created else _update_header(store, row, transcript)
         added, edited = _messages(store, row, transcript, created=created)
         return Imported(transcript.id, created, added, changed + edited)
+
+
+def _checked(transcript: Transcript) -> Transcript:
+    """The transcript as the store will hold it, so that what it says again is seen to be no news."""
+    title = transcript.title
+    for name in ("provider", "model"):
+        if getattr(transcript, name) is not None:
+            check_text(getattr(transcript, name), name)
+    check_object(transcript.metadata, "metadata")
+    return msgspec.structs.replace(
+        transcript,
+        title=check_title(title) if title is not None and title.strip() else None,
+        tags=list(dict.fromkeys(map(check_tag, transcript.tags))),
+    )
 
 
 def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript) -> int:

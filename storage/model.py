@@ -134,7 +134,7 @@ def check_text(value: object, what: str) -> str:
 
 def check_title(value: object) -> str:
     """Return the title, trimmed, on one line and without control characters; blank ones are rejected."""
-    title = _CONTROL.sub("", " ".join(check_text(value, "title").split()))
+    title = " ".join(_CONTROL.sub(" ", check_text(value, "title")).split())
     if not title:
         raise InvalidInput("session title cannot be empty")
     return title
@@ -234,7 +234,7 @@ def plain_text(content: Content) -> str:
 
 def automatic_title(content: Content) -> str:
     """A title from a first message: its first words, at most `AUTOMATIC_TITLE_LENGTH` characters."""
-    text = _CONTROL.sub("", " ".join(plain_text(content)[: 10 * AUTOMATIC_TITLE_LENGTH].split()))
+    text = " ".join(_CONTROL.sub(" ", plain_text(content)[: 10 * AUTOMATIC_TITLE_LENGTH]).split())
     if len(text) <= AUTOMATIC_TITLE_LENGTH:
         return text
     cut = text[: AUTOMATIC_TITLE_LENGTH - 1]

@@ -72,6 +72,7 @@ async def make_vault(
     if present is not None:
         raise HomeExists(f"this home already belongs to the vault at {present.url}")
     url = _absolute(url)
+    remote = open_remote(url, create=True)
     recovery = None
     if passphrase is None:
         file = _read(home)
@@ -79,7 +80,6 @@ async def make_vault(
         home.make()
         _write(home, _File(url, recovery))
         step("vault.passphrase-kept")
-    remote = open_remote(url, create=True)
     try:
         if recovery is not None and await _is_there(remote):
             vault = await vault_at(remote)

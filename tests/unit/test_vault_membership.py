@@ -142,7 +142,7 @@ def test_a_vault_of_others_is_not_made_over(home: Home, tmp_path: Path):
 def test_an_address_that_is_none_writes_nothing(home: Home):
     with pytest.raises(InvalidInput):
         _make(home, "nothing://x", None)
-    assert membership(home) is None
+    assert not home.data.exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"url":7}', b'{"url":"x","kept":{"a":1}}', b"\xff\xfe"])
