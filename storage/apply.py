@@ -6,7 +6,7 @@ be true is refused alone and named; the others go on (tests/unit/test_apply.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from .model import (
     check_text,
     parse_time,
 )
-from .registers import EMPTY, REMOVED, Known, Register, Value, join_known, merge
+from .registers import EMPTY, MAX_PATH_LENGTH, REMOVED, Known, Register, Value, join_known, merge
 from .rows import (
     HIDDEN_IN_VECTOR,
     INSERT_MESSAGE,
@@ -63,11 +63,16 @@ from .state import (
 from .store import SQLiteSessionStore
 
 SLICE_ROWS = 2000
-_MAX_PATH = 4096
 _MAX_LIFE = 1 << 31
+_POISON = (InvalidInput, msgspec.ValidationError, msgspec.DecodeError, ValueError, OverflowError, RecursionError)
+_KEPT_FOR_EVER = {"title", "status", "provider", "model", "user_id", *SCALARS}
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 _encode = msgspec.msgpack.encode
+
+
+_Registers = dict[str | None, dict[str, Register]]
+"""By message (None: the session) and path."""
 
 
 class Applied(msgspec.Struct):
@@ -170,18 +175,30 @@ class _Session:
             )
         else:
             self._join_births(row)
-        registers: dict[str | None, list[RegisterState]] = {}
-        for register in change.registers:
-            registers.setdefault(register.message, []).append(register)
+        registers = self._registers()
         fresh, known = self._sorted(row, registers)
         self._insert(row, fresh, registers)
         for born, local in known:
-            self._join_message(row, born, local, registers.get(born.id, []))
-        if row.incomplete:
-            self._take_waiting(row, registers)
+            self._join_message(row, born, local, registers.get(born.id, {}))
         for message_id, states in registers.items():
             self._join_registers(row, message_id, states)
+        if row.incomplete:
+            self._take_waiting(row)
         self._finish(row)
+
+    def _registers(self) -> _Registers:
+        """The registers of the change that can be, by message; the others are refused, each alone."""
+        found: _Registers = {}
+        for state in self._change.registers:
+            try:
+                if state.message is not None:
+                    check_message_id(state.message)
+                register = _register(self._store, state, self._authors)
+            except _POISON as exc:
+                self._done.refused.append(f"{state.path[:80]!r} of session {self._change.id[:80]!r}: {exc}")
+                continue
+            found.setdefault(state.message, {})[state.path] = register
+        return found
 
     def _join_births(self, row: SessionRow) -> None:
         ours = session_births(row.births)
@@ -198,15 +215,13 @@ class _Session:
     def _instant(self, birth: SessionBirth) -> tuple[int, str, SessionBirth]:
         return (*self._store.stamp(birth.clock, birth.author).instant, birth)
 
-    def _sorted(
-        self, row: SessionRow, registers: dict[str | None, list[RegisterState]]
-    ) -> tuple[list[Born], list[tuple[Born, MessageRow]]]:
+    def _sorted(self, row: SessionRow, registers: _Registers) -> tuple[list[Born], list[tuple[Born, MessageRow]]]:
         """The messages that are new here, and those that are here already."""
         checked = []
         for born in self._change.messages:
             try:
                 checked.append(_checked(born, self._authors))
-            except (InvalidInput, msgspec.ValidationError, msgspec.DecodeError, ValueError) as exc:
+            except _POISON as exc:
                 self._done.refused.append(f"message {born.id[:80]!r} of session {self._change.id[:80]!r}: {exc}")
                 registers.pop(born.id, None)
         if self._new or not checked:
@@ -219,7 +234,7 @@ class _Session:
         fresh = [born for born in checked if born.id not in here]
         return _unique(fresh), [(born, here[born.id]) for born in checked if born.id in here]
 
-    def _insert(self, row: SessionRow, fresh: list[Born], registers: dict[str | None, list[RegisterState]]) -> None:
+    def _insert(self, row: SessionRow, fresh: list[Born], registers: _Registers) -> None:
         if not fresh:
             return
         store = self._store
@@ -258,16 +273,18 @@ class _Session:
         found = [in_force(load(self._store, row.no, None, path)) for path in ("deleted", "cleared")]
         return [each for each in found if each is not None]
 
-    def _join_message(self, row: SessionRow, born: Born, local: MessageRow, states: list[RegisterState]) -> None:
+    def _join_message(self, row: SessionRow, born: Born, local: MessageRow, explicit: Mapping[str, Register]) -> None:
         """Merge a message that is here already: it may have been born a second time, on another device."""
         store = self._store
         ours, theirs = birth_stamps(store, local), birth_stamps(store, born)
-        explicit = {state.path for state in states}
         with_metadata = any(path.startswith("metadata/") for path in explicit)
         if set(theirs) <= set(ours) and _same(local, born):
             return
-        incoming = {path: implied(store, born, scalar_text(born, path)) for path in SCALARS if path not in explicit}
-        merged = {path: merge(load(store, row.no, local, path), register) for path, register in incoming.items()}
+        incoming = {path: implied(store, born, scalar_text(born, path)) for path in SCALARS}
+        incoming |= {path: register for path, register in explicit.items() if path in SCALARS}
+        # Read before our births meet theirs: the text that we imply is not what they were born with.
+        before = {path: load(store, row.no, local, path) for path in SCALARS}
+        merged = {path: merge(before[path], register) for path, register in incoming.items()}
         if born.metadata != local.metadata or local.edited or with_metadata:
             materialise_metadata(store, local)
             local = _again(store, local)
@@ -280,7 +297,7 @@ class _Session:
         for path, register in merged.items():
             if path in stays_implied and register == implied(store, local, scalar_text(local, path)):
                 continue
-            self._join_register(row, local, path, register, whole=True)
+            self._keep_register(row, local, path, before[path], register)
 
     def _extend_births(self, local: MessageRow, born: Born, ours: list[Any], theirs: list[Any]) -> None:
         if set(theirs) <= set(ours):
@@ -310,20 +327,15 @@ class _Session:
         if self._vectors(session_row(store, local.session)):
             self._paths.add("deleted")
 
-    def _join_registers(self, row: SessionRow, message_id: str | None, states: list[RegisterState]) -> None:
+    def _join_registers(self, row: SessionRow, message_id: str | None, registers: Mapping[str, Register]) -> None:
         local = None if message_id is None else find_message(self._store, row.no, message_id)
-        for state in states:
-            try:
-                register = _register(self._store, state, self._authors)
-            except (InvalidInput, msgspec.ValidationError, msgspec.DecodeError, ValueError) as exc:
-                self._done.refused.append(f"{state.path[:80]!r} of session {self._change.id[:80]!r}: {exc}")
-                continue
+        for path, register in registers.items():
             if message_id is not None and local is None:
-                self._wait(row, message_id, state.path, register)
+                self._wait(row, message_id, path, register)
                 continue
             if local is not None and local.id not in self._fresh:
-                local = self._ready(local, state.path)
-            self._join_register(row, local, state.path, register)
+                local = self._ready(local, path)
+            self._join_register(row, local, path, register)
 
     def _ready(self, local: MessageRow, path: str) -> MessageRow:
         """The row, its metadata leaves given rows of their own before the first of them is written."""
@@ -332,24 +344,20 @@ class _Session:
         materialise_metadata(self._store, local)
         return _again(self._store, local)
 
-    def _join_register(
-        self,
-        row: SessionRow,
-        local: MessageRow | None,
-        path: str,
-        register: Register,
-        *,
-        whole: bool = False,
-    ) -> None:
+    def _join_register(self, row: SessionRow, local: MessageRow | None, path: str, register: Register) -> None:
         """Merge one register. A message that came with this change brought all its registers, so nothing is implied."""
         store = self._store
         just_born = local is not None and local.id in self._fresh and not _explicit(store, local, path)
         ours = EMPTY if just_born else load(store, row.no, local, path)
-        merged = register if whole else merge(ours, register)
-        if merged == ours:
+        self._keep_register(row, local, path, ours, merge(ours, register))
+
+    def _keep_register(
+        self, row: SessionRow, local: MessageRow | None, path: str, before: Register, merged: Register
+    ) -> None:
+        if merged == before:
             return
-        seq, _ = store.advance()
-        save(store, row.no, local, path, ours, merged, seq=seq, local=False)
+        seq, _ = self._store.advance()
+        save(self._store, row.no, local, path, before, merged, seq=seq, local=False)
         self._changed = True
         if local is None:
             self._paths.add(path)
@@ -359,7 +367,6 @@ class _Session:
     def _wait(self, row: SessionRow, message_id: str, path: str, register: Register) -> None:
         """Keep a register whose message has not arrived."""
         store = self._store
-        check_message_id(message_id)
         found = store.one(
             "SELECT state FROM waiting WHERE session = ? AND message = ? AND path = ?", (row.no, message_id, path)
         )
@@ -371,7 +378,7 @@ class _Session:
         )
         store.execute("UPDATE sessions SET incomplete = 1 WHERE no = ?", (row.no,))
 
-    def _take_waiting(self, row: SessionRow, registers: dict[str | None, list[RegisterState]]) -> None:
+    def _take_waiting(self, row: SessionRow) -> None:
         """Apply the registers that waited for a message which is here now."""
         store = self._store
         rows = store.execute(
@@ -456,8 +463,8 @@ def _checked(born: Born, authors: _Authors) -> Born:
 
 def _register(database: Database, state: RegisterState, authors: _Authors) -> Register:
     """The register of a state; raises `InvalidInput` for one that cannot be."""
-    if not 0 < len(state.path) <= _MAX_PATH:
-        raise InvalidInput("a register without a path")
+    if not 0 < len(state.path) <= MAX_PATH_LENGTH:
+        raise InvalidInput("a register without a path, or with one that is too long")
     opened, known = state.state
     values: dict[Any, Value] = {}
     for clock, author, text, seen in opened:
@@ -486,7 +493,7 @@ def _check_value(state: RegisterState, text: bytes) -> None:
                 raise InvalidInput("the place of a tag must be a number")
         elif head in ("title", "status", "provider", "model", "user_id", "sender", "parent") and value is not None:
             check_text(value, head)
-    elif head not in ("tags", "metadata", "state"):
+    elif head in _KEPT_FOR_EVER:
         raise InvalidInput(f"{head} cannot be removed")
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from .database import Database
 from .document import changes
-from .registers import REMOVED, Known, Value, text_of, value_of, write
+from .registers import REMOVED, Known, Value, check_path, text_of, value_of, write
 from .rows import MessageRow, SessionRow, decode_json
 from .stamps import BY_HAND, Stamp
 from .state import (
@@ -71,6 +71,7 @@ class Edit:
 
     def set(self, path: str, text: bytes, *, message: MessageRow | None = None, seen: bytes = b"") -> None:
         """Write one register, unless its view would stay as it is."""
+        check_path(path)
         row = None if message is None else self._current(message)
         old = load(self._database, self.session.no, row, path)
         if old.shown == text and len(old.open) == 1 and "/" not in path:  # what a leaf shows depends on others

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -173,22 +174,33 @@ def check_json(value: object, what: str, *, depth: int = 0) -> None:
     """Raise `InvalidInput` unless JSON can carry the value and it nests at most `MAX_DEPTH` deep."""
     if isinstance(value, str):
         check_text(value, what)
+    elif isinstance(value, dict):
+        _check_keys(value, what)
+        _check_items(value.values(), what, depth)
+    elif isinstance(value, list):
+        _check_items(value, what, depth)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidInput(f"{what} holds {value}, which JSON cannot carry")
-    elif isinstance(value, dict | list):
-        if depth >= MAX_DEPTH:
-            raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels")
-        if isinstance(value, dict):
-            for key in value:
-                check_text(key, f"a key of {what}")
-        for item in value.values() if isinstance(value, dict) else value:
-            check_json(item, what, depth=depth + 1)
     elif isinstance(value, int):
         if value.bit_length() > MAX_INTEGER_BITS:
             raise InvalidInput(f"{what} holds a number of more than {MAX_INTEGER_BITS} bits")
     elif value is not None:
         raise InvalidInput(f"{what} holds {_type(value)}, which JSON cannot carry")
+
+
+def _check_keys(value: Iterable[object], what: str) -> None:
+    for key in value:
+        if not (type(key) is str and key.isascii()):
+            check_text(key, f"a key of {what}")
+
+
+def _check_items(items: Iterable[object], what: str, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels")
+    for item in items:
+        if not (type(item) is str and item.isascii()):  # as most are
+            check_json(item, what, depth=depth + 1)
 
 
 def format_ms(ms: int) -> str:

@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from .errors import InvalidInput
 from .stamps import BY_HAND, Stamp, Writer
 
 REMOVED = b""
 """The value of a register whose key was removed: distinct from null."""
+
+MAX_PATH_LENGTH = 4096
+"""Characters of a register's path: what nobody may send nobody may write."""
 
 Known = Mapping[Writer, int]
 """Per writer, the clock of the newest of its stamps met."""
@@ -115,6 +119,13 @@ def write(
         if not (covers(knew, old) or old in own) or (stamp.rank != BY_HAND and old.rank == BY_HAND)
     }
     return Register({**kept, stamp: value}, join_known(register.known, {stamp.writer: stamp.clock}))
+
+
+def check_path(path: str) -> str:
+    """Return the path of a register; raises `InvalidInput` for one that no other device would take."""
+    if len(path) > MAX_PATH_LENGTH:
+        raise InvalidInput(f"a key or tag is longer than {MAX_PATH_LENGTH} characters: {path[:40]}…")
+    return path
 
 
 def text_of(value: Any) -> bytes:

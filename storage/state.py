@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from .database import Database
-from .deletion import Vector, decode as decode_vector, in_force, message_deleted, session_hidden
+from .deletion import Vector, in_force, message_deleted, session_hidden
+from .deletion import decode as decode_vector
 from .document import leaves, related, view
 from .errors import InvalidInput
 from .model import automatic_title, parse_time, plain_text

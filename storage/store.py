@@ -32,7 +32,7 @@ from .model import (
     format_ms,
     parse_time,
 )
-from .registers import born, text_of
+from .registers import born, check_path, text_of
 from .rows import (
     INSERT_MESSAGE,
     MESSAGE_COLUMNS,
@@ -234,6 +234,8 @@ class SQLiteSessionStore(Database):
             texts[f"tags/{tag}"] = text_of(place)
         for name, value in (("metadata", metadata), ("state", state)):
             texts |= {name + where: text for where, text in leaves(check_object(value or {}, name))}
+        for path in texts:
+            check_path(path)
         with self.transaction():
             if self.find(session_id):
                 raise SessionExists(session=session_id)

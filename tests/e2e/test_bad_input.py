@@ -388,7 +388,8 @@ def test_a_limit_on_the_size_of_files_refuses_in_one_line_and_loses_nothing(lone
 
     done = subprocess.run(
         [sys.executable, "-m", "steno.cli.main", "add", "kept", "-"],
-        env=lonely.environment(), input="x" * 3_000_000, preexec_fn=limited, capture_output=True, text=True, check=False,
+        env=lonely.environment(), input="x" * 3_000_000, preexec_fn=limited, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     one_line(Done(done.returncode, done.stdout, done.stderr))
     assert done.returncode == 1

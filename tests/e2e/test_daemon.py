@@ -185,7 +185,7 @@ def _running_pid(device: Device) -> int | None:
 
 
 def test_appends_of_four_processes_beside_the_daemon_are_all_there_once(pair: Pair):
-    laptop, desktop = pair
+    laptop, _ = pair
     for device in pair:
         device.start()
     laptop.steno("create", "--id", "busy")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -288,7 +287,7 @@ def test_the_daemon_is_quiet_when_nothing_happens(device: Device):
         assert store.last_seq == seq
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in device.files()} == before
     assert [path.name for path in device.home.sessions.rglob(".steno-*")] == []
-    assert os.stat(device.home.sessions).st_mode & 0o777 == 0o700
+    assert device.home.sessions.stat().st_mode & 0o777 == 0o700
 
 
 def _id(path: Path) -> str | None:

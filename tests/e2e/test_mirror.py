@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -238,24 +239,22 @@ def test_the_file_shows_what_both_devices_agreed_on(met: Offline):
 @pytest.mark.parametrize("umask", ["022", "000"])
 def test_files_of_home_and_remote_are_private_whatever_the_umask(place: Path, umask: str):
     (place / "up").mkdir()
-    folder = transcript(place / "up")
-    remote, home = place / "remote", place / "home"
-    device = Device(home)
-    script = " && ".join(f"steno {each}" for each in (
-        f"init --remote {remote}", "daemon start", f"import {folder}", "create --id second --title Second",
+    file = transcript(place / "up")
+    remote, device = place / "remote", Device(place / "home").configure()
+    script = " && ".join(f"{sys.executable} -m steno.cli.main {each}" for each in (
+        f"init --remote {remote}", "daemon start", f"import {file}", "create --id second --title Second",
         "add second text", "rename second Other", "sync", "search text", "status", "delete second",
         "sync", "daemon stop",
     ))  # fmt: skip
-    home.mkdir(mode=0o700)
-    (home / "config.toml").write_text("[daemon]\nport = 0\n")
-    (home / "config.toml").chmod(0o600)
-    steno = Path(shutil.which("steno", path=str(Path(__import__("sys").executable).parent)) or "steno")
-    done = __import__("subprocess").run(
+    done = subprocess.run(
         ["sh", "-c", f"umask {umask} && {script}"],
-        env=device.environment(PATH=f"{steno.parent}:/usr/bin:/bin"), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=device.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert _open_to_others(home) == []
+    assert _open_to_others(device.place) == []
     assert _open_to_others(remote) == []
     assert len([path for path in remote.rglob("*") if path.is_file()]) >= 3
 

@@ -32,7 +32,7 @@ from steno.tests.simulation.test_stores_converge import NATIVE, state, step
 
 VAULT_ID, KEYRING = "vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
 START_MS = 1_700_000_000_000
-SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "300"))
+SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "250"))
 
 
 class Crash(BaseException):

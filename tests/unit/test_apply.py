@@ -144,9 +144,7 @@ def test_a_slice_is_about_as_large_as_it_was_asked_to_be(stores: Stores):
     assert sum(len(change.messages) for part in parts for change in part) == 95
 
 
-def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(
-    stores: Stores, store: SQLiteSessionStore
-):
+def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(stores: Stores, store: SQLiteSessionStore):
     source = stores.open()
     source.create(id="s")
     first = stores.news(source)

@@ -773,7 +773,6 @@ def test_an_edit_made_while_the_file_is_exchanged_is_merged(desk: Desk, monkeypa
 
     session = desk.session("one")
     desk.write()
-    path = desk.path(session)
     desk.store.append(session, NewMessage(role="user", content="arrived"))
     swap = exchange._swap
 

@@ -30,7 +30,8 @@ def store(tmp_path: Path) -> Iterator[SQLiteSessionStore]:
 def filled(store: SQLiteSessionStore) -> int:
     """A session of two messages; the number of the feed at which it is so."""
     store.create(id="s", title="T", tags=["a", "b"], metadata={"k": 1, "deep": {"l": 1}}, provider="p")
-    store.add_messages("s", [NewMessage(role="user", content=each, id=each, metadata={"x": 1}) for each in ("one", "two")])
+    for each in ("one", "two"):
+        store.append("s", NewMessage(role="user", content=each, id=each, metadata={"x": 1}))
     return store.last_seq
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Flaky(MemoryRemote):
 
     def __init__(self, peer_of: MemoryRemote) -> None:
         super().__init__(peer_of=peer_of)
-        self.fails: Callable[[str, str], StenoError | None] = lambda verb, name: None
+        self.fails: Callable[[str, str], StenoError | None] = lambda *_: None
         self.loses_acknowledgement = False
 
     async def put(self, name: str, data: bytes) -> None:
@@ -584,7 +584,7 @@ class Crash(BaseException):
 
 
 @pytest.fixture
-def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let the engine die the next time it passes a step."""
 
     def crash_at(name: str) -> None:
@@ -595,7 +595,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
 
         monkeypatch.setattr(engine_module, "step", step)
 
-    yield crash_at
+    return crash_at
 
 
 @pytest.mark.parametrize("at", ["push.batched", "push.intended", "push.put", "push.acknowledged"])

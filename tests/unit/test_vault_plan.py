@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,14 +114,19 @@ def test_foreign_names_are_passed_over():
 
 
 _DEVICES = st.sampled_from([LEFT, RIGHT])
-_NAMES = st.builds(
-    lambda device, first, more, level, random: name(device, first, first + (more if level else 0), level=level, random=random),
-    _DEVICES, st.integers(1, 12), st.integers(0, 5), st.integers(0, 2), st.sampled_from("ab"),
-)  # fmt: skip
+
+
+def _drawn(device: str, first: int, more: int, level: int, random: str) -> SegmentName:
+    return name(device, first, first + (more if level else 0), level=level, random=random)
+
+
+_NAMES = st.builds(_drawn, _DEVICES, st.integers(1, 12), st.integers(0, 5), st.integers(0, 2), st.sampled_from("ab"))
 
 
 @given(st.lists(_NAMES), st.lists(_NAMES))
-def test_what_is_fetched_and_what_is_here_cover_all_that_is_listed(listed: list[SegmentName], applied: list[SegmentName]):
+def test_what_is_fetched_and_what_is_here_cover_all_that_is_listed(
+    listed: list[SegmentName], applied: list[SegmentName]
+):
     found = plan(listed, applied=applied)
     for device in (LEFT, RIGHT):
         have = Ranges.of(*((each.first, each.last) for each in [*applied, *found.fetch] if each.device == device))
@@ -129,10 +136,10 @@ def test_what_is_fetched_and_what_is_here_cover_all_that_is_listed(listed: list[
 
 @given(st.lists(_NAMES), st.lists(_NAMES), st.randoms(use_true_random=False))
 def test_the_order_of_a_listing_and_repeats_in_it_change_nothing_but_repeats(
-    listed: list[SegmentName], applied: list[SegmentName], random: object
+    listed: list[SegmentName], applied: list[SegmentName], random: Random
 ):
     shuffled = [*listed, *listed]
-    random.shuffle(shuffled)  # pyright: ignore[reportAttributeAccessIssue]
+    random.shuffle(shuffled)
     once, twice = plan(sorted(set(listed)), applied=applied), plan(shuffled, applied=applied)
     assert set(once.fetch) == set(twice.fetch)
     assert (once.holes, once.lost) == (twice.holes, twice.lost)
