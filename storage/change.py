@@ -7,13 +7,13 @@ as they stand in the sender's database. (tests/unit/test_apply.py)
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
 from .database import Database
-from .rows import BORN_COLUMNS, SESSION_COLUMNS, Born, SessionBirth, SessionRow, session_births
+from .rows import BORN_COLUMNS, SESSION_COLUMNS, Born, SessionBirth, SessionRow, session_births, size_bytes
 from .state import StateWire
 
 VERSION = 1
@@ -72,30 +72,29 @@ def local_changes(database: Database, *, since: int, floor: int, max_bytes: int)
 def _local_changes(database: Database, since: int, floor: int, max_bytes: int) -> tuple[bytes, int, bool]:
     upto, complete, size = database.last_seq, True, 0
     changed: dict[int, _Collected] = {}
-    for seq, kind, row in heapq.merge(_messages(database, since), _sessions(database, since), key=_by_seq):
-        if kind == "message":
-            session, local_seq, edited, no = row[1:5]
-            born = row[5:] if local_seq > floor else None
-            registers = list(_registers(database, session, no, None if born else floor, row[5])) if edited else []
-            size += _weight(born, registers)
-        else:
-            session, local_seq, no, born = row[0], row[4], 0, None
-            if local_seq <= floor:
-                continue
-            registers = list(_registers(database, session, 0, floor, None))
-            size += 200 + _weight(None, registers)
-        if born is None and not registers and kind == "message":
-            continue
-        collected = changed.setdefault(session, _Collected())
-        collected.registers += registers
-        if born is not None:
-            collected.messages.append(born)
+    for entry in heapq.merge(
+        _messages(database, since, floor), _moved(database, since), _sessions(database, since, floor), key=_by_number
+    ):
+        collected = changed.setdefault(entry.session, _Collected())
+        collected.registers += entry.registers
+        if entry.born is not None:
+            collected.messages.append(entry.born)
+        size += _weight(entry)
         if size > max_bytes:
-            upto, complete = seq, False
+            upto, complete = entry.number, False
             break
     if not changed:
         return b"", upto, complete
     return encode_batch(database.devices, [_change(database, no, each) for no, each in changed.items()]), upto, complete
+
+
+class _Entry(NamedTuple):
+    """What stands at one number of what is to be published: births in the order in which they were born."""
+
+    number: int
+    session: int
+    born: tuple[Any, ...] | None
+    registers: list[RegisterState]
 
 
 class _Collected:
@@ -104,24 +103,45 @@ class _Collected:
         self.messages: list[tuple[Any, ...]] = []
 
 
-def _by_seq(entry: tuple[int, str, Any]) -> int:
-    return entry[0]
+def _by_number(entry: _Entry) -> int:
+    return entry.number
 
 
-def _messages(database: Database, since: int) -> Iterator[tuple[int, str, Any]]:
+def _messages(database: Database, since: int, floor: int) -> Iterator[_Entry]:
+    """Births that stand where they were born, and the registers that were written since."""
     sql = f"SELECT seq, session, local_seq, edited, no, {BORN_COLUMNS} FROM messages WHERE seq > ? ORDER BY seq"  # noqa: S608
     for row in database.execute(sql, (since,)):
-        yield row[0], "message", row
+        seq, session, local_seq, edited, no = row[:5]
+        if local_seq == seq:
+            registers = _registers(database, session, no, None, row[5]) if edited else []
+            yield _Entry(seq, session, row[5:], registers)
+        elif edited and (registers := _registers(database, session, no, floor, row[5])):
+            yield _Entry(seq, session, None, registers)
 
 
-def _sessions(database: Database, since: int) -> Iterator[tuple[int, str, Any]]:
-    for row in database.execute(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE seq > ? ORDER BY seq", (since,)):  # noqa: S608
-        yield row[3], "session", row
+def _moved(database: Database, since: int) -> Iterator[_Entry]:
+    """Births whose row was changed since: at the number at which they were born, with all their registers.
+
+    Were they sent where their row stands now, whoever holds a younger message of ours would seem to know them.
+    """
+    sql = (
+        f"SELECT local_seq, session, edited, no, {BORN_COLUMNS} FROM messages "  # noqa: S608
+        "WHERE local_seq < seq AND local_seq > 0 AND local_seq > ? ORDER BY local_seq"
+    )
+    for row in database.execute(sql, (since,)):
+        number, session, edited, no = row[:4]
+        yield _Entry(number, session, row[4:], _registers(database, session, no, None, row[4]) if edited else [])
+
+
+def _sessions(database: Database, since: int, floor: int) -> Iterator[_Entry]:
+    sql = "SELECT seq, no FROM sessions WHERE seq > ? AND local_seq > ? ORDER BY seq"
+    for seq, no in database.execute(sql, (since, floor)):
+        yield _Entry(seq, no, None, _registers(database, no, 0, floor, None))
 
 
 def _registers(
     database: Database, session: int, message: int, floor: int | None, message_id: str | None
-) -> Iterable[RegisterState]:
+) -> list[RegisterState]:
     """The registers that were written here behind ``floor``; None for all there are."""
     rows = database.execute(
         "SELECT path, state FROM registers WHERE session = ? AND message = ? AND local_seq > ?",
@@ -130,12 +150,20 @@ def _registers(
     return [RegisterState(message_id, path, _decode_state(state)) for path, state in rows.fetchall()]
 
 
-def _weight(born: tuple[Any, ...] | None, registers: list[RegisterState]) -> int:
-    weight = sum(100 + sum(len(text) for _, _, text, _ in each.state[0]) for each in registers)
-    return weight if born is None else weight + 100 + len(born[7])
+def _weight(entry: _Entry) -> int:
+    """About how many bytes an entry takes in a batch; never much less."""
+    weight = 200
+    for register in entry.registers:
+        weight += 100 + sum(100 + len(text) + len(seen) for _, _, text, seen in register.state[0])
+    return weight if entry.born is None else weight + size_bytes(*entry.born[7:])
 
 
 def _change(database: Database, no: int, collected: _Collected) -> tuple[Any, ...]:
     row = SessionRow(*database.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,)))  # noqa: S608
     births = session_births(row.births)
-    return row.id, row.life, births, row.touched, collected.registers, collected.messages
+    messages = sorted(collected.messages, key=_clock)
+    return row.id, row.life, births, row.touched, collected.registers, messages
+
+
+def _clock(born: tuple[Any, ...]) -> int:
+    return born[1]

@@ -19,7 +19,7 @@ import msgspec
 from .database import Database
 from .document import changes
 from .registers import REMOVED, Known, Value, check_path, text_of, value_of, write
-from .rows import MessageRow, SessionRow, decode_json
+from .rows import MessageRow, SessionRow, check_size, decode_json
 from .stamps import BY_HAND, Stamp
 from .state import (
     document,
@@ -72,6 +72,7 @@ class Edit:
     def set(self, path: str, text: bytes, *, message: MessageRow | None = None, seen: bytes = b"") -> None:
         """Write one register, unless its view would stay as it is."""
         check_path(path)
+        check_size(text)
         row = None if message is None else self._current(message)
         old = load(self._database, self.session.no, row, path)
         if old.shown == text and len(old.open) == 1 and "/" not in path:  # what a leaf shows depends on others

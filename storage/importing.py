@@ -21,13 +21,13 @@ from .rows import (
     MESSAGE_COLUMNS,
     MessageRow,
     SessionRow,
+    check_size,
     content_column,
     decode_json,
     json_column,
-    scalar_text,
 )
 from .stamps import BY_HAND, DERIVED
-from .state import StateWire, family, from_wire, load, refresh_session, renumber, retitle, session_row
+from .state import StateWire, family, load, refresh_session, renumber, retitle, session_row
 from .store import SQLiteSessionStore, check_new
 from .transcripts.transcript import Transcript
 
@@ -94,7 +94,7 @@ def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Trans
     shown = dict(leaves(decode_json(row.metadata)))
     wanted |= {f"metadata{where}": text for where, text in leaves(transcript.metadata) if shown.get(where) != text}
     for path, text in wanted.items():
-        if _derived(store, row.no, None, path) != text:
+        if _unsettled(load(store, row.no, None, path), text):
             edit.set(path, text)
     missing = [tag for tag in transcript.tags if f"tags/{tag}" not in family(store, row.no, 0, "tags")]
     if missing:
@@ -144,6 +144,7 @@ def _insert(store: SQLiteSessionStore, row: SessionRow, fresh: list[NewMessage],
              new.sender, content, time_ms, text, new.parent, new.model, json_column(new.usage),
              json_column(new.metadata), json_column(new.origin), None)
         )  # fmt: skip
+        check_size(*rows[-1][14:])
     store.executemany(INSERT_MESSAGE, rows)
     store.execute(
         "UPDATE sessions SET message_count = message_count + ?, updated_ms = max(updated_ms, ?) WHERE no = ?",
@@ -168,7 +169,7 @@ def _update(store: SQLiteSessionStore, row: SessionRow, local: MessageRow, new: 
     }  # fmt: skip
     for path, value in wanted.items():
         text = text_of(value)
-        if _derived(store, row.no, local, path) != text:
+        if _unsettled(load(store, row.no, local, path), text):
             edit.set(path, text, message=local)
     edit.finish(touched_ms=0)
     return int(edit.written)
@@ -184,22 +185,12 @@ def _as_born(local: MessageRow, new: NewMessage) -> bool:
     )
 
 
-def _derived(store: SQLiteSessionStore, session: int, local: MessageRow | None, path: str) -> bytes | None:
-    """The text that a source last gave a register: still open, or beaten by a person's; None for never."""
-    found = _newest_derived(load(store, session, local, path))
-    if found is not None:
-        return found
-    rows = store.execute(
-        "SELECT state FROM revisions WHERE session = ? AND message = ? AND path = ? ORDER BY from_seq DESC",
-        (session, local.no if local else 0, path),
-    )
-    for (state,) in rows:
-        found = _newest_derived(from_wire(store, _decode_state(state)))
-        if found is not None:
-            return found
-    return scalar_text(local, path) if local is not None and not local.edited else None
+def _unsettled(register: Register, text: bytes) -> bool:
+    """Say whether a source has something to say: not where a person wrote over what a source had said before.
 
-
-def _newest_derived(register: Register) -> bytes | None:
-    derived = [(stamp, value.text) for stamp, value in register.open.items() if stamp.rank < BY_HAND]
-    return max(derived)[1] if derived else None
+    What that was may only be known on the device where it was overwritten, so it is not asked.
+    """
+    stamp, shown = register.top
+    if stamp.rank == BY_HAND:
+        return all(rank == BY_HAND for _, rank in register.known)
+    return shown.text != text

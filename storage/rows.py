@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from .errors import InvalidInput
 from .model import Content, Message, SessionHeader, format_ms
 from .registers import text_of, value_of
 
@@ -32,6 +33,7 @@ SESSION_COLUMNS = (
 )
 
 HIDDEN_ITSELF, HIDDEN_IN_VECTOR = 1, 2
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 SCALARS = ("content", "sender", "parent", "timestamp", "model", "usage")
 
 
@@ -162,6 +164,23 @@ def message(row: MessageRow, *, deleted_ms: int | None = None) -> Message:
         deleted_at=None if deleted_ms is None else format_ms(deleted_ms),
         origin=None if row.origin is None else decode_json(row.origin),
     )
+
+
+def size_bytes(*columns: object) -> int:
+    """How many bytes the texts among some columns take."""
+    return sum(
+        len(each) if isinstance(each, bytes) or each.isascii() else len(each.encode())
+        for each in columns
+        if isinstance(each, str | bytes)
+    )
+
+
+def check_size(*columns: object) -> None:
+    """Raise `InvalidInput` for a message that is too large to travel."""
+    if size_bytes(*columns) > MAX_MESSAGE_BYTES:
+        raise InvalidInput(
+            f"a message of more than {MAX_MESSAGE_BYTES >> 20} MiB", hint="split it, or keep its attachments elsewhere"
+        )
 
 
 def content_of(column: str | bytes) -> Content:

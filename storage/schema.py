@@ -68,6 +68,7 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_id ON messages (session, id);
 CREATE INDEX messages_ord ON messages (session, ord);
 CREATE UNIQUE INDEX messages_seq ON messages (seq);
+CREATE INDEX messages_moved ON messages (local_seq) WHERE local_seq < seq AND local_seq > 0;
 
 CREATE TABLE registers (
     session INTEGER NOT NULL, message INTEGER NOT NULL, path TEXT NOT NULL,

@@ -305,16 +305,22 @@ def renumber(database: Database, session: int) -> None:
     )
 
 
-def message_births(database: Database, no: int, *, upto_seq: int) -> Iterator[list[Stamp]]:
-    """The birth stamps of every message of a session that had arrived by a number of the feed."""
-    rows = database.execute(
-        "SELECT clock, author, births FROM messages WHERE session = ? AND born_seq <= ?", (no, upto_seq)
-    )
-    for clock, author, births in rows:
+def message_births(database: Database, no: int, *, upto_seq: int) -> tuple[list[Stamp], list[Stamp]]:
+    """The birth stamps of a session's messages: of those that had arrived by a number of the feed, and of the others."""
+    arrived: list[Stamp] = []
+    later: list[Stamp] = []
+    for born_seq, stamps in _births(database, no):
+        (arrived if born_seq <= upto_seq else later).extend(stamps)
+    return arrived, later
+
+
+def _births(database: Database, no: int) -> Iterator[tuple[int, list[Stamp]]]:
+    rows = database.execute("SELECT born_seq, clock, author, births FROM messages WHERE session = ?", (no,))
+    for born_seq, clock, author, births in rows:
         stamps = [database.stamp(clock, author)]
         if births is not None:
             stamps += [database.stamp(*each) for each in _decode_births(births)]
-        yield stamps
+        yield born_seq, stamps
 
 
 def _tags(registers: dict[str, Register]) -> list[str]:
@@ -349,7 +355,7 @@ def _deleted_itself(database: Database, row: MessageRow) -> bool:
 def _hand_birth_outside(database: Database, no: int, vector: Vector) -> bool:
     return any(
         any(stamp.rank == BY_HAND for stamp in stamps) and not vector.has(stamps)
-        for stamps in message_births(database, no, upto_seq=database.last_seq)
+        for _, stamps in _births(database, no)
     )
 
 

@@ -40,6 +40,7 @@ from .rows import (
     MessageRow,
     SessionBirth,
     SessionRow,
+    check_size,
     content_column,
     decode_json,
     encode_births,
@@ -331,9 +332,11 @@ class SQLiteSessionStore(Database):
     def _vector_of(self, row: SessionRow, known_seq: int | None) -> Vector:
         """What this device knows, or knew at a number of the feed, of a session, as a deletion says it."""
         upto = self.last_seq if known_seq is None else known_seq
-        seen = [stamp for stamps in message_births(self, row.no, upto_seq=upto) for stamp in stamps]
+        seen, later = message_births(self, row.no, upto_seq=upto)
         own = [self.stamp(birth.clock, birth.author) for birth in session_births(row.births)]
         gapless = dict(self.execute("SELECT device, clock FROM gaps").fetchall())
+        for stamp in later:  # what came later may be older than what was there
+            gapless[stamp.device] = min(gapless.get(stamp.device, stamp.clock), stamp.clock - 1)
         return vector([*own, *seen], gapless=gapless, at_ms=self.now_ms())
 
     # Writing messages
@@ -409,6 +412,7 @@ class SQLiteSessionStore(Database):
                 content, time_ms, _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
                 json_column(new.metadata), json_column(new.origin), None,
             )  # fmt: skip
+            check_size(*row[14:])
             rows.append(MessageRow(self.write(INSERT_MESSAGE, row), *row))
             tail = message_id
         if moved:
