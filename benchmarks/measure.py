@@ -69,9 +69,10 @@ class Timed(msgspec.Struct, frozen=True):
     yardstick: list[float]
 
     @property
-    def ratio(self) -> float:
-        """The median of the rounds' own ratios: two that were measured side by side."""
-        return statistics.median(self._ratios)
+    def typical(self) -> tuple[float, float]:
+        """The round of the median ratio: ours and the yardstick as they were measured side by side."""
+        at = self._ratios.index(statistics.median_low(self._ratios))
+        return self.ours[at], self.yardstick[at]
 
     @property
     def spread(self) -> str:
@@ -111,12 +112,12 @@ def percentile(values: Sequence[float], part: float) -> float:
 def compared(what: str, timed: Timed, *, goal: float, unit: str, per: float = 1) -> Figure:
     """The figure of a time by a time; ``unit`` is us, ms or s."""
     factor = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit] / per
-    ours, yardstick = (statistics.median(each) * factor for each in (timed.ours, timed.yardstick))
+    ours, yardstick = (seconds * factor for seconds in timed.typical)
     return Figure(
         what=what,
         ours=f"{ours:.3g} {unit}" if ours < 1000 else f"{ours:.0f} {unit}",
         yardstick=f"{yardstick:.3g} {unit}" if yardstick < 1000 else f"{yardstick:.0f} {unit}",
-        value=timed.ratio,
+        value=ours / yardstick,
         goal=goal,
         spread=timed.spread,
     )

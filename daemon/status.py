@@ -7,7 +7,6 @@ from typing import Any
 from ..storage.home import Home
 from ..storage.store import SQLiteSessionStore
 
-
 _UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2"
 _UNSENT_MESSAGES = (
     "SELECT count(*) FROM messages m WHERE seq > ?1 AND (local_seq > ?2 OR edited AND EXISTS "

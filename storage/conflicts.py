@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import msgspec
 
 from .deletion import decode
+from .document import beaten
 from .model import Json, format_ms
 from .registers import REMOVED, Register, value_of
 from .stamps import BY_HAND, Stamp, clock_ms
-from .state import VECTORS, find_message, load
+from .state import VECTORS, family, find_message, load
 from .store import SQLiteSessionStore
 
 
@@ -53,7 +54,10 @@ def conflicts(store: SQLiteSessionStore) -> Iterator[Conflict]:
         row = find_message(store, session_no, message) if message is not None else None
         register = load(store, session_no, row, path)
         hidden = row is not None and bool(row.hidden)
-        conflict = _of_deletion(register, hidden=hidden) if path in VECTORS else _of_values(register)
+        if path in VECTORS:
+            conflict = _of_deletion(register, hidden=hidden)
+        else:
+            conflict = _of_values(register) or _of_leaves(family(store, session_no, row.no if row else 0, _head(path)), path)
         if conflict is not None:
             shown, others = conflict
             yield Conflict(session, title, message, path, shown, others)
@@ -66,6 +70,19 @@ def _of_values(register: Register) -> tuple[Written, list[Written]] | None:
         if stamp.rank == BY_HAND and other.text != value.text:
             others.setdefault(other.text, _written(stamp, other.text))
     return (_written(top, value.text), list(others.values())) if others else None
+
+
+def _of_leaves(registers: dict[str, Register], path: str) -> tuple[Written, list[Written]] | None:
+    """A value of metadata or state that is not shown because of one above or below it."""
+    tops = {each: register.top for each, register in registers.items() if register.open}
+    shown = beaten(tops).get(path)
+    if shown is None:
+        return None
+    return _written(tops[shown][0], tops[shown][1].text), [_written(tops[path][0], tops[path][1].text)]
+
+
+def _head(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _of_deletion(register: Register, *, hidden: bool) -> tuple[Written, list[Written]] | None:

@@ -9,11 +9,11 @@ patches one after the other (tests/unit/test_document.py; the patches are RFC 73
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .registers import REMOVED, text_of, value_of
-from .stamps import Stamp
+from .registers import REMOVED, Value, text_of, value_of
+from .stamps import BY_HAND, Stamp
 
 Path = tuple[str, ...]
 
@@ -72,6 +72,33 @@ def changes(old: dict[str, Any], new: dict[str, Any], above: Path = ()) -> Itera
             yield from leaves(value, (*above, key))
         elif key not in old or text_of(value) != text_of(before):
             yield pointer((*above, key)), text_of(value)
+
+
+def beaten(tops: Mapping[str, tuple[Stamp, Value]]) -> dict[str, str]:
+    """Leaves whose value is lost to one above or below that did not know of it, nor it of that: path to path.
+
+    Both written by hand; of the two the greater stamp is what the view shows.
+    """
+    lost: dict[str, str] = {}
+    for below, (stamp, value) in tops.items():
+        above = below
+        while "/" in (above := above.rpartition("/")[0]):
+            if above not in tops:
+                continue
+            other, shown = tops[above]
+            by_hand = stamp.rank == other.rank == BY_HAND
+            if by_hand and not (_knew(value, above, other, stamp) or _knew(shown, below, stamp, other)):
+                first, second = (below, above) if stamp < other else (above, below)
+                lost[first] = second
+    return lost
+
+
+def _knew(value: Value, path: str, stamp: Stamp, own: Stamp) -> bool:
+    """Say whether the writer of a value knew, at another path, of a stamp; one write knows of itself."""
+    if stamp == own:
+        return True
+    seen = value_of(value.seen) or {}
+    return seen.get(path, {}).get(f"{stamp.device}:{stamp.rank}", -1) >= stamp.clock
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

@@ -11,19 +11,20 @@ writer knew, for someone who looked at an older state (a file that was open in a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from .database import Database
-from .document import changes
+from .document import changes, leaves, related
 from .registers import REMOVED, Known, Value, check_path, text_of, value_of, write
 from .rows import MessageRow, SessionRow, check_size, decode_json
 from .stamps import BY_HAND, Stamp
 from .state import (
     document,
     family,
+    flagged,
     load,
     materialise_metadata,
     recount,
@@ -96,17 +97,33 @@ class Edit:
             materialise_metadata(self._database, message)
             self._messages.setdefault(message.no, (message, set()))
         registers = family(self._database, self.session.no, message.no if message else 0, name)
+        known = {
+            path: register.known if self._base is None else self._base(message, path)
+            for path, register in registers.items()
+        }
         for where, text in changed:
             path = name + where
-            self.set(path, text, message=message, seen=seen_around(registers, path))
+            self.set(path, text, message=message, seen=seen_around(known, path))
 
-    def set_document(self, name: str, new: dict[str, Any], *, message: MessageRow | None = None) -> None:
-        """Turn a whole document into another, by writing the leaves that differ."""
+    def set_document(
+        self, name: str, new: dict[str, Any], *, message: MessageRow | None = None, named: Iterable[str] = ()
+    ) -> None:
+        """Turn a whole document into another, by writing the leaves that differ.
+
+        A leaf (pointer) that is ``named`` and in conflict is written also where it shows what it should: that settles it.
+        """
         if message is not None:
             old = decode_json(message.metadata) if message.metadata else {}
         else:
             old = document(family(self._database, self.session.no, 0, name), name)
-        self.set_leaves(name, list(changes(old, new)), message=message)
+        wanted = dict(changes(old, new))
+        shown = dict(leaves(new))
+        open_conflicts = flagged(self._database, self.session.no, message.no if message else 0, name)
+        for where in named:
+            path = name + where
+            if where in shown and any(path == other or related(path, other) for other in open_conflicts):
+                wanted[where] = shown[where]
+        self.set_leaves(name, list(wanted.items()), message=message)
 
     def set_tags(self, tags: list[str]) -> None:
         """Turn the tags into these, in this order."""

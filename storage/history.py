@@ -12,7 +12,7 @@ import msgspec
 
 from .deletion import in_force, message_deleted, session_hidden
 from .document import leaves
-from .model import Message, SessionHeader
+from .model import Message, SessionHeader, automatic_title, plain_text
 from .registers import EMPTY, Known, Register, value_of
 from .rows import SCALARS, MessageRow, SessionRow, content_column, decode_json, header, json_column, message
 from .stamps import BY_HAND
@@ -29,6 +29,7 @@ class Past:
         self._store = store
         self._session = session
         self.seq = seq
+        self._messages: list[tuple[MessageRow, Message]] | None = None
         self._states = self._changed_since()
 
     def register(self, row: MessageRow | None, path: str) -> Register:
@@ -48,7 +49,7 @@ class Past:
         return self.register(row, path).known
 
     def header(self) -> SessionHeader:
-        """The header then. An automatic title is the one of now: it is computed, not written."""
+        """The header then. An automatic title is computed from the messages that were shown."""
         fields: dict[str, Any] = {name: value_of(self.register(None, name).shown) for name in _PLAIN}
         now = header(self._session)
         title = fields.pop("title")
@@ -57,7 +58,7 @@ class Past:
         tags = [(value_of(register.shown), path[5:]) for path, register in registers.items() if register.shown]
         return msgspec.structs.replace(
             now,
-            title=title or (now.title if now.automatic_title else ""),
+            title=title or self._automatic_title(),
             automatic_title=not title,
             tags=[tag for _, tag in sorted(tags)],
             metadata=document(self._family("metadata"), "metadata"),
@@ -65,8 +66,17 @@ class Past:
             **fields,
         )
 
+    def _automatic_title(self) -> str:
+        contents = (shown.content for _, shown in self.messages() if shown.role == "user")
+        return next((automatic_title(content) for content in contents if plain_text(content).strip()), "")
+
     def messages(self) -> list[tuple[MessageRow, Message]]:
         """The messages that were shown then, in the order of now, each with its row of now."""
+        if self._messages is None:
+            self._messages = self._shown_messages()
+        return self._messages
+
+    def _shown_messages(self) -> list[tuple[MessageRow, Message]]:
         deleted, cleared = (in_force(self.register(None, path)) for path in ("deleted", "cleared"))
         rows = [row for row in self._store.message_rows(self._session.no, hidden=True) if row.born_seq <= self.seq]
         births = {row.no: birth_stamps(self._store, row) for row in rows} if deleted or cleared else {}

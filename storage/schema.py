@@ -92,7 +92,10 @@ CREATE TABLE files (
 );
 CREATE TABLE refused (path TEXT PRIMARY KEY, line INTEGER NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL)
     WITHOUT ROWID;
-CREATE TABLE saves (session INTEGER PRIMARY KEY, rev TEXT NOT NULL, lines BLOB NOT NULL);
+CREATE TABLE unwritten (session INTEGER PRIMARY KEY);  -- its file is to be written whatever the feed says
+CREATE TABLE saves (
+    no INTEGER PRIMARY KEY, session INTEGER NOT NULL, rev TEXT NOT NULL, lines BLOB NOT NULL, UNIQUE (session, rev)
+);
 
 CREATE TABLE outbox (
     vault TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, sealed BLOB NOT NULL,

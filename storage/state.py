@@ -8,7 +8,7 @@ can be read as it was at any number of the feed (tests/unit/test_history.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from .database import Database
 from .deletion import Vector, in_force, message_deleted, session_hidden
 from .deletion import decode as decode_vector
-from .document import leaves, related, view
+from .document import beaten, leaves, related, view
 from .errors import InvalidInput
 from .model import automatic_title, parse_time, plain_text
 from .order import Place, walk
@@ -172,12 +172,12 @@ def materialise_metadata(database: Database, row: MessageRow) -> None:
     database.execute("UPDATE messages SET edited = 1 WHERE no = ?", (row.no,))
 
 
-def seen_around(registers: dict[str, Register], path: str) -> bytes:
+def seen_around(known: Mapping[str, Known], path: str) -> bytes:
     """What a writer of one document leaf knows of the leaves above and below it, as JSON text; mostly nothing."""
     around = {
-        other: {f"{device}:{rank}": clock for (device, rank), clock in sorted(register.known.items())}
-        for other, register in sorted(registers.items())
-        if related(other, path)
+        other: {f"{device}:{rank}": clock for (device, rank), clock in sorted(met.items())}
+        for other, met in sorted(known.items())
+        if met and related(other, path)
     }
     return encode_json(around) if around else b""
 
@@ -188,6 +188,24 @@ def document(registers: dict[str, Register], name: str) -> dict[str, Any]:
     return view((stamp, path.removeprefix(name), value.text) for path, stamp, value in tops)
 
 
+def flagged(database: Database, session: int, message: int, name: str) -> set[str]:
+    """The paths below ``name/`` that stand in conflict."""
+    rows = database.execute(
+        "SELECT path FROM registers WHERE conflict AND session = ? AND message = ? AND path >= ? AND path < ?",
+        (session, message, f"{name}/", f"{name}0"),
+    )
+    return {path for (path,) in rows.fetchall()}
+
+
+def _flag(database: Database, session: int, message: int, name: str, registers: Mapping[str, Register]) -> None:
+    """Judge the conflicts of a document: within each leaf, and between leaves above and below each other."""
+    wanted = {path for path, register in registers.items() if register.conflict}
+    wanted |= beaten({path: register.top for path, register in registers.items() if register.open}).keys()
+    present = flagged(database, session, message, name)
+    changed = [(path in wanted, session, message, path) for path in sorted(wanted ^ present)]
+    database.executemany("UPDATE registers SET conflict = ? WHERE session = ? AND message = ? AND path = ?", changed)
+
+
 def refresh_message(database: Database, row: MessageRow, paths: Iterable[str]) -> bool:
     """Bring a message's cached columns up to its registers; say whether it was hidden or shown by that."""
     columns: dict[str, Any] = {}
@@ -196,7 +214,9 @@ def refresh_message(database: Database, row: MessageRow, paths: Iterable[str]) -
         text = load(database, row.session, _edited(row), path).shown
         columns |= scalar_columns(path, text, time_ms=_time_ms(text, row.time_ms) if path == "timestamp" else 0)
     if any(path.startswith("metadata/") for path in changed):
-        metadata = document(family(database, row.session, row.no, "metadata"), "metadata")
+        registers = family(database, row.session, row.no, "metadata")
+        _flag(database, row.session, row.no, "metadata", registers)
+        metadata = document(registers, "metadata")
         columns["metadata"] = encode_json(metadata).decode() if metadata else None
     hidden = row.hidden
     if changed & {"content", "deleted"}:
@@ -225,7 +245,9 @@ def refresh_session(database: Database, no: int, paths: Iterable[str]) -> None:
     if "tags" in changed:
         columns["tags"] = encode_json(_tags(family(database, no, 0, "tags"))).decode()
     for name in changed & set(DOCUMENTS):
-        columns[name] = encode_json(document(family(database, no, 0, name), name)).decode()
+        registers = family(database, no, 0, name)
+        columns[name] = encode_json(document(registers, name)).decode()
+        _flag(database, no, 0, name, registers)
     if columns:
         names = ", ".join(f"{name} = ?" for name in columns)
         database.execute(f"UPDATE sessions SET {names} WHERE no = ?", (*columns.values(), no))  # noqa: S608

@@ -299,7 +299,7 @@ class SQLiteSessionStore(Database):
                 edit.set_tags(_tags(decode_json(row.tags) if tags is None else list(tags), add_tags, remove_tags))
             for name, patch in patches.items():
                 before = document(family(self, row.no, 0, name), name)
-                edit.set_document(name, merge_patch(before, patch))
+                edit.set_document(name, merge_patch(before, patch), named=[where for where, _ in leaves(patch)])
             edit.finish()
             return header(session_row(self, row.no))
 
@@ -429,10 +429,12 @@ class SQLiteSessionStore(Database):
             edit = Edit(self, session, base=base)
             for path, text in texts.items():
                 edit.set(path, text, message=row)
+            if "content" in texts and in_force(load(self, session.no, row, "deleted")) is not None:
+                edit.set("deleted", b"null", message=row)  # whoever writes a deleted message anew wants it
             if metadata is not None:
                 before = decode_json(row.metadata) if row.metadata else {}
                 patched = merge_patch(before, check_object(metadata, "metadata"))
-                edit.set_document("metadata", patched, message=row)
+                edit.set_document("metadata", patched, message=row, named=[where for where, _ in leaves(metadata)])
             edit.finish()
             return message(self._message(session, message_id))
 

@@ -17,12 +17,12 @@ from ...storage.edit import Edit, Written
 from ...storage.history import Past
 from ...storage.model import Json, NewMessage, parse_time
 from ...storage.registers import REMOVED, Known, text_of
-from ...storage.rows import SCALARS, MessageRow, SessionRow, decode_json, header, json_column, message
+from ...storage.rows import HIDDEN_IN_VECTOR, SCALARS, MessageRow, SessionRow, decode_json, header, json_column, message
 from ...storage.stamps import BY_HAND
 from ...storage.state import find_message, load, recount, refresh_session, retitle, session_row
 from ...storage.store import Placed, SQLiteSessionStore, check_new
-from .alignment import Accepted, accepted
-from .lines import ParsedFile, Rev, header_of, line_of, parse_rev
+from .alignment import Accepted, accepted, shares_a_line
+from .lines import Header, ParsedFile, Rev, header_of, line_of, parse_rev
 from .plan import (
     AddMessage,
     Base,
@@ -63,7 +63,9 @@ def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | Non
         row = session_row(store, row.no)
     rev = parse_rev(mine.header.rev if mine.header else None)
     past = _past(store, row, rev) if not created else None
-    last = _last_save(store, row, rev) if past is not None else None
+    last = _last_save(store, row, rev)
+    if last is not None and past is None and not shares_a_line(mine, last.accepted):
+        last = None
     decided = plan(
         mine,
         current=_current(store, row, past, created=created),
@@ -76,8 +78,7 @@ def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | Non
             store.restore(row.id)
             row = session_row(store, row.no)
         written = _carry_out(store, row, decided, past, last.written if last else {})
-        if rev is not None and past is not None:
-            _keep_save(store, row, rev, _Save(accepted(mine, decided.ids), written))
+        _keep_save(store, row, rev, _Save(accepted(mine, decided.ids), written))
     return Absorbed(session_row(store, row.no), created, decided)
 
 
@@ -117,6 +118,7 @@ def _current(store: SQLiteSessionStore, row: SessionRow, past: Past | None, *, c
             line_of(message(each)),
             hidden=bool(each.hidden),
             content_changed_since_base=past is not None and _content_changed(store, row, each, past),
+            cleared=bool(each.hidden & HIDDEN_IN_VECTOR),
         )
         for each in store.message_rows(row.no, hidden=True)
     ]
@@ -235,7 +237,11 @@ def _text(value: Json) -> bytes:
     return REMOVED if value == REMOVED else text_of(value)
 
 
-# The last accepted save of a rev
+# The last accepted saves
+
+
+_KEPT_SAVES = 20
+_KEPT_SAVES_BYTES = 32 << 20
 
 
 class _Save(msgspec.Struct, frozen=True):
@@ -245,13 +251,31 @@ class _Save(msgspec.Struct, frozen=True):
     written: Written
 
 
+def saved_under(store: SQLiteSessionStore, row: SessionRow, header: Header) -> bool:
+    """Say whether a file of this session was saved before with the id and the rev of this header: a copy, saved again."""
+    last = _last_save(store, row, parse_rev(header.rev))
+    return last is not None and last.accepted.header is not None and last.accepted.header.id == header.id
+
+
 def _last_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> _Save | None:
-    found = store.one("SELECT rev, lines FROM saves WHERE session = ?", (row.no,))
-    if found is None or found[0] != str(rev):
+    found = store.one("SELECT lines FROM saves WHERE session = ? AND rev = ?", (row.no, _saved_rev(rev)))
+    if found is None:
         return None
-    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(found[1]), type=_Save)
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(found[0]), type=_Save)
 
 
-def _keep_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev, save: _Save) -> None:
+def _keep_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None, save: _Save) -> None:
+    """Keep a save, and the last few of the session: an editor or a program may still hold what those were made from."""
     lines = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(save))
-    store.execute("INSERT OR REPLACE INTO saves VALUES (?, ?, ?)", (row.no, str(rev), lines))
+    store.execute("INSERT OR REPLACE INTO saves (session, rev, lines) VALUES (?, ?, ?)", (row.no, _saved_rev(rev), lines))
+    store.execute(
+        "DELETE FROM saves WHERE no IN (SELECT no FROM (SELECT no, row_number() OVER newest AS place, "
+        "sum(length(lines)) OVER newest AS bytes FROM saves WHERE session = ? WINDOW newest AS (ORDER BY no DESC)) "
+        "WHERE place > ? OR (place > 1 AND bytes > ?))",
+        (row.no, _KEPT_SAVES, _KEPT_SAVES_BYTES),
+    )
+
+
+def _saved_rev(rev: Rev | None) -> str:
+    """The rev that a save is kept under; a file that names none is the last of the session that named none."""
+    return str(rev) if rev else ""

@@ -17,24 +17,38 @@ from .lines import Header, Line, ParsedFile
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The last accepted save of a rev: every line with its id; ``given`` are the ids that we gave."""
+    """The last accepted save of a rev: every line with its id; ``given`` are the ids that we gave.
+
+    ``anew`` names, for a line whose message cannot be shown again, the message that stands for it.
+    """
 
     header: Header | None
     lines: Sequence[Line]
     given: frozenset[str]
+    anew: dict[str, str] = {}
 
 
 def accepted(mine: ParsedFile, ids: Sequence[str]) -> Accepted:
     """What to keep of a save that was applied, with the id of each of its lines."""
     named = [msgspec.structs.replace(line, id=id_) for line, id_ in zip(mine.lines, ids, strict=True)]
     given = frozenset(id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id is None)
-    return Accepted(mine.header, named, given)
+    anew = {line.id: id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id not in (None, id_)}
+    return Accepted(mine.header, named, given, anew)
+
+
+def shares_a_line(mine: ParsedFile, previous: Accepted) -> bool:
+    """Say whether any line of a file stood in an earlier save; else the file holds something else by now."""
+    before = {_text(line) for line in previous.lines}
+    return any(_text(line) in before for line in mine.lines)
 
 
 def known_ids(lines: Sequence[Line], previous: Accepted | None) -> list[str | None]:
     """The id of each line: its own, or that of the line it repeats; None for a new line."""
     ids = [line.id for line in lines]
-    if previous is None or not previous.given:
+    if previous is None:
+        return ids
+    ids = [previous.anew.get(id_, id_) if id_ else None for id_ in ids]
+    if not previous.given:
         return ids
     own = {id_ for id_ in ids if id_ is not None}
     given, new = _given_by_anchor(previous, own), _new_by_anchor(lines, {line.id for line in previous.lines})

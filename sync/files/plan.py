@@ -42,11 +42,12 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A message as the store holds it now."""
+    """A message as the store holds it now. One that is ``cleared`` cannot be shown again."""
 
     line: Line
     hidden: bool = False
     content_changed_since_base: bool = False
+    cleared: bool = False
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class SetHeader(msgspec.Struct, frozen=True):
 
 
 class SetTags(msgspec.Struct, frozen=True):
-    """Add and remove tags; ``order`` is the whole list as the file has it, where its order matters."""
+    """Add and remove tags; ``order`` is the whole list as it shall be, where the file changed its order."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -224,7 +225,7 @@ class _Draft:
         added = tuple(tag for tag in tags if tag not in before and tag not in now)
         removed = () if reference is None else tuple(tag for tag in before if tag not in tags and tag in now)
         kept = [tag for tag in before if tag in tags]
-        order = None if reference is None or tags[: len(kept)] == kept else tuple(tags)
+        order = None if reference is None or tags[: len(kept)] == kept else _ordered(tags, now, added, removed)
         if added or removed or order:
             self.actions.append(SetTags(added, removed, order))
         moved_on = reference is None or now != before
@@ -261,8 +262,8 @@ class _Draft:
             if held is None:
                 self.ids.append(self._add(index, line, id_ or new_id(), insertion=index < last_known))
             else:
-                self.ids.append(self._compare_line(index, line, held))
-            self.rewrite = self.rewrite or line.id is None
+                self.ids.append(self._compare_line(index, line, held, new_id))
+            self.rewrite = self.rewrite or line.id != self.ids[-1]
         self._compare_order()
 
     def _add(self, index: int, line: Line, id_: str, *, insertion: bool) -> str:
@@ -274,13 +275,24 @@ class _Draft:
             self._report("unknown-id-added", number=self.mine.numbers[index], id_=id_)
         return id_
 
-    def _compare_line(self, index: int, line: Line, held: Held) -> str:
+    def _add_anew(self, index: int, line: Line, held: Held, id_: str) -> str:
+        """Add an edited line whose message cannot be shown again as a new message behind it."""
+        self._check_time(index, line)
+        message = msgspec.structs.replace(line, id=id_)
+        self.actions.append(AddMessage(index, id_, held.line.id, True, message))
+        self._report("deleted-line-restored", number=self.mine.numbers[index], id_=id_)
+        return id_
+
+    def _compare_line(self, index: int, line: Line, held: Held, new_id: Callable[[], str]) -> str:
         id_, number = _id(held.line), self.mine.numbers[index]
         if not held.hidden and _equal(line, held.line):
             return id_
         reference = self._reference(id_)
         edits = self._edits(line, held, reference)
-        if held.hidden and (edits or (self.known is not None and not self._knew(id_))):
+        restored = held.hidden and bool(edits or (self.known is not None and not self._knew(id_)))
+        if restored and held.cleared:
+            return self._add_anew(index, line, held, new_id())
+        if restored:
             self.actions.append(Restore(id_))
             self._report("deleted-line-restored", number=number, id_=id_)
         elif held.hidden:
@@ -333,7 +345,7 @@ class _Draft:
             id_ = _id(held.line)
             if id_ in shown or held.hidden:
                 continue
-            if not self._knew(id_):
+            if self.base is None or not self._knew(id_):
                 self.rewrite = True
             elif self._changed_since(id_, held):
                 self._report("line-came-back", number=None, id_=id_)
@@ -374,6 +386,12 @@ def _id(line: Line) -> str:
 def _field(header: Header, field: str) -> Json:
     value = getattr(header, field)
     return _DEFAULT_STATUS if field == "status" and value is None else value
+
+
+def _ordered(tags: Sequence[str], now: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> tuple[str, ...]:
+    """The tags in the order of the file, without those removed meanwhile; what arrived meanwhile stands behind."""
+    wanted = [tag for tag in tags if tag in now or tag in added]
+    return (*wanted, *(tag for tag in now if tag not in tags and tag not in removed))
 
 
 def _one_line(title: str) -> str:

@@ -259,7 +259,9 @@ class VaultEngine:
         except (LocalStorageError, RemoteUnreachable, RemoteRefused):
             raise
         except ObjectMissing:
-            return  # compacted meanwhile, or a listing that ran ahead: the next one tells
+            # Compacted meanwhile, or a listing that ran ahead: forgotten when it is listed no more, else tried again.
+            await self._set_aside(name, f"remote object {name.path} is listed and not there")
+            return
         except (ObjectDamaged, NewerFormat, UnknownKey) as exc:
             await self._set_aside(name, str(exc))
             return

@@ -103,6 +103,12 @@ class Ledger:
             "INSERT INTO objects VALUES (?, ?, '', 0) ON CONFLICT (vault, name) DO UPDATE SET problem = ''",
             (self.vault, name.path),
         )
+        if not contiguous:
+            # At once: a deletion made before this pull has ended must not seem to know what lies in the hole.
+            self.store.execute(
+                "INSERT OR IGNORE INTO gaps SELECT device, gapless_clock FROM logs WHERE vault = ? AND device = ?",
+                (self.vault, name.device),
+            )
 
     def keep_gaps(self, devices_with_holes: set[str]) -> None:
         """Tell the store up to where it knows those devices, for what a deletion says that it knew."""

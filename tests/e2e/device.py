@@ -6,6 +6,7 @@ Nothing here waits for time: `until` polls a condition and says what was awaited
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
+from steno.cli.main import main
 from steno.daemon.client import DaemonClient
 from steno.storage.database import wall_ms
 from steno.storage.errors import StenoError
@@ -178,6 +181,14 @@ class Device:
             mirror = Mirror(store, self.home.sessions)
             mirror.start()
             until(lambda: mirror.write_pending() is None, "the files are written")
+
+    def show_here(self, session: str) -> bytes:
+        """What `steno show --format json` prints, without the cost of a process: for looking at many."""
+        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        with mock.patch.dict(os.environ, self.environment()), redirect_stdout(printed):
+            assert main(["show", session, "--format", "json"]) == 0
+        printed.flush()
+        return printed.buffer.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
     # The store, for looking often
 

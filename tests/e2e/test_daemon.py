@@ -92,16 +92,16 @@ def test_a_signal_ends_the_daemon_without_a_word_of_error(lonely: Device, number
 
 def test_a_daemon_stops_in_time_during_a_large_first_mirror_and_goes_on_later(pair: Pair):
     laptop, _ = pair
-    fill(laptop, 3000)
+    fill(laptop, 1500)
     laptop.start()
     until(lambda: len(laptop.files()) > 50, "the mirror has begun")
     stops_in_time(laptop)
     done = len(laptop.files())
-    assert done < 3000, "too fast to be stopped in the middle"
+    assert done < 1500, "too fast to be stopped in the middle"
     assert [path.name for path in laptop.home.sessions.rglob(".steno-*.part")] == []
     laptop.start()
     until(laptop.settled, "everything is written", within_s=90)
-    assert len(laptop.files()) == 3000
+    assert len(laptop.files()) == 1500
     laptop.stop()
 
 

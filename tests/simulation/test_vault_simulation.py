@@ -212,7 +212,7 @@ async def _live(world: World, devices: list[Device]) -> None:
         else:
             # Several at once, each asking between the requests of the others.
             await asyncio.gather(*(device.sync() for device in rng.sample(devices, rng.randint(1, len(devices)))))
-    world.faulty = False
+    world.faulty, done = False, [False]
     for _ in range(4):
         world.now_ms += 3_600_000
         done = [await device.sync() for device in devices]

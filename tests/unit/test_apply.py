@@ -69,7 +69,7 @@ def take(store: SQLiteSessionStore, *batches: Batch, rows: int = 2000) -> Applie
 
 
 def new(content: str, **fields: Any) -> NewMessage:
-    return NewMessage(**{"role": "user", "content": content, "id": content, **fields})
+    return NewMessage(role="user", content=content, id=content, **fields)
 
 
 def contents(store: SQLiteSessionStore, session: str = "s") -> list[Any]:

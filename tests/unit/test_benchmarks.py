@@ -80,6 +80,11 @@ def test_ours_and_the_yardstick_are_measured_by_turns(measure: Any):
     assert order == ["ours", "bare"] * 3
 
 
+def test_what_is_shown_is_the_round_of_the_median_ratio(measure: Any):
+    timed = measure.Timed([9.0, 2.0, 8.0], [3.0, 1.0, 8.0])
+    assert timed.typical == (2.0, 1.0)
+
+
 @pytest.mark.parametrize(("part", "found"), [(0.0, 1), (0.5, 50), (0.99, 99), (1.0, 100)])
 def test_a_percentile_is_the_value_that_so_many_do_not_exceed(measure: Any, part: float, found: int):
     assert measure.percentile(range(1, 101), part) == found

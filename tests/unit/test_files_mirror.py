@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from steno.storage.conflicts import conflicts
-from steno.storage.errors import SessionNotFound
+from steno.storage.errors import LocalStorageError, SessionNotFound
 from steno.storage.model import NewMessage
 from steno.storage.store import SQLiteSessionStore
 from steno.sync.files.mirror import MARKER, Mirror, MirrorStopped
@@ -797,3 +798,307 @@ def test_a_mirror_that_is_told_to_stop_ends_early_and_goes_on_later(desk: Desk):
     assert 0 < len(desk.files()) < 5
     desk.write()
     assert len(desk.files()) == 5
+
+
+# Saves of more than one editor, and of programs that know no ids
+
+
+def test_an_editor_that_saves_again_after_another_one_adds_its_line_once(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    path = desk.path(session)
+    first = path.read_text() + _line("my note")
+    desk.save(path, first)
+    desk.change(session, '"content":"one"', '"content":"1"')
+    desk.save(path, first)
+    assert desk.contents(session) == ["1", "my note"]
+
+
+def test_a_file_without_header_that_is_written_again_and_grows_adds_what_is_new(desk: Desk):
+    path = desk.root / "log.jsonl"
+    desk.save(path, _line("one") + _line("two"))
+    desk.save(path, _line("one") + _line("two") + _line("three"))
+    desk.save(path, _line("one") + _line("two") + _line("three") + _line("four"))
+    (session,) = desk.live()
+    assert desk.contents(session) == ["one", "two", "three", "four"]
+
+
+def test_a_file_without_header_that_is_written_again_and_shrinks_deletes_nothing(desk: Desk):
+    path = desk.root / "log.jsonl"
+    desk.save(path, _line("one") + _line("two"))
+    desk.save(path, _line("one"))
+    (session,) = desk.live()
+    assert desk.contents(session) == ["one", "two"]
+
+
+def test_a_file_without_header_whose_content_is_another_overwrites_nothing(desk: Desk):
+    path = desk.root / "log.jsonl"
+    desk.save(path, _line("one") + _line("two"))
+    desk.save(path, _line("three") + _line("four"))
+    (session,) = desk.live()
+    assert sorted(desk.contents(session)) == ["four", "one", "three", "two"]
+
+
+def test_a_file_of_another_store_that_is_saved_again_adds_its_line_once(desk: Desk):
+    path = desk.root / "brought.jsonl"
+    text = json.dumps({"steno": 1, "id": "other", "rev": "elsewhere.00000007"}) + "\n" + _line("one", id="a")
+    desk.save(path, text + _line("my note"))
+    desk.save(path, text + _line("my note") + _line("more"))
+    assert desk.contents("other") == ["one", "my note", "more"]
+
+
+def test_a_copy_that_is_saved_again_from_the_same_editor_is_one_copy(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    copy = desk.root / "copy.jsonl"
+    text = desk.path(session).read_text() + _line("my note")
+    desk.save(copy, text)
+    desk.save(copy, text + _line("more"))
+    assert len(desk.live()) == 2
+    assert desk.contents(desk.head(copy)["id"]) == ["one", "my note", "more"]
+    assert desk.contents(session) == ["one"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who has a file open")
+def test_a_program_that_keeps_the_file_open_and_appends_adds_each_line_once(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    path = desk.path(session)
+    with path.open("a") as log:
+        log.write(_line("log 1"))
+        log.flush()
+        desk.mirror.saved([path])
+        desk.change(session, '"content":"one"', '"content":"1"')
+        log.write(_line("log 2"))
+    desk.mirror.scan()
+    desk.write()
+    assert desk.contents(session) == ["1", "log 1", "log 2"]
+    assert desk.shown(session) == ["1", "log 1", "log 2"]
+
+
+def test_the_saves_that_are_kept_of_a_session_are_few(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    for number in range(30):
+        desk.save(desk.path(session), desk.path(session).read_text() + _line(f"note {number}"))
+    assert desk.store.one("SELECT count(*) FROM saves")[0] == 20
+
+
+# What arrived while the file was open stays
+
+
+def test_a_line_added_to_a_file_with_an_automatic_title_does_not_undo_a_rename(desk: Desk):
+    session = desk.session("hello world", title=None)
+    desk.write()
+    path = desk.path(session)
+    opened = path.read_text()
+    desk.store.update(session, fields={"title": "Given by hand"})
+    desk.write()
+    desk.save(path, opened + _line("a new line"))
+    assert desk.store.get(session).title == "Given by hand"
+    assert conflicts(desk.store) == []
+
+
+def test_a_line_added_to_a_file_with_an_older_automatic_title_leaves_the_title_automatic(desk: Desk):
+    session = desk.session("hello world", title=None)
+    desk.write()
+    path = desk.path(session)
+    opened = path.read_text()
+    desk.store.edit_message(session, "hello world", {"content": "bye"})
+    desk.write()
+    desk.save(path, opened + _line("a new line"))
+    header = desk.store.get(session)
+    assert (header.title, header.automatic_title) == ("bye", True)
+
+
+def test_tags_in_another_order_do_not_remove_a_tag_that_arrived(desk: Desk):
+    session = desk.session("one", tags=["x", "y"])
+    desk.write()
+    path = desk.path(session)
+    opened = path.read_text()
+    desk.store.update(session, add_tags=["urgent"])
+    desk.write()
+    desk.save(path, opened.replace('["x","y"]', '["new","y","x"]'))
+    assert desk.store.get(session).tags == ["new", "y", "x", "urgent"]
+
+
+def test_tags_in_another_order_do_not_bring_back_a_tag_that_was_removed(desk: Desk):
+    session = desk.session("one", tags=["x", "y", "z"])
+    desk.write()
+    path = desk.path(session)
+    opened = path.read_text()
+    desk.store.update(session, remove_tags=["x"])
+    desk.write()
+    desk.save(path, opened.replace('["x","y","z"]', '["z","y","x"]'))
+    assert desk.store.get(session).tags == ["z", "y"]
+
+
+def test_an_edited_line_of_a_cleared_session_becomes_a_message_again(desk: Desk):
+    session = desk.session("one", "two")
+    desk.write()
+    path = desk.path(session)
+    opened = path.read_text()
+    desk.store.delete(session)
+    desk.store.append(session, NewMessage(role="user", content="fresh start"))
+    desk.write()
+    edited = opened.replace('"content":"one"', '"content":"one, my hour of editing"')
+    desk.save(path, edited)
+    assert desk.contents(session) == ["one, my hour of editing", "fresh start"]
+    desk.save(path, edited)
+    assert desk.contents(session) == ["one, my hour of editing", "fresh start"]
+    desk.save(path, edited.replace("my hour", "my two hours"))
+    assert desk.contents(session) == ["one, my two hours of editing", "fresh start"]
+
+
+# A rewriting that did not happen
+
+
+class _Killed(BaseException):
+    pass
+
+
+def _no_room(*_: Any, **__: Any) -> None:
+    raise LocalStorageError("no room left")
+
+
+def test_a_stale_file_that_was_taken_is_rewritten_after_a_kill(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    def killed(name: str) -> None:
+        if name == "files.absorbed":
+            raise _Killed
+
+    session = desk.session("one")
+    desk.write()
+    path = desk.path(session)
+    old = path.read_text()
+    desk.store.append(session, NewMessage(role="user", content="two"))
+    desk.write()
+    with monkeypatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr("steno.sync.files.mirror.step", killed)
+        desk.save(path, old + "\n")
+    desk.opened()
+    desk.write()
+    assert desk.shown(session) == ["one", "two"]
+
+
+def test_a_stale_file_that_was_taken_is_rewritten_once_there_is_room(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    session = desk.session("one")
+    desk.write()
+    path = desk.path(session)
+    old = path.read_text()
+    desk.store.append(session, NewMessage(role="user", content="two"))
+    desk.write()
+    with monkeypatch.context() as patched, pytest.raises(LocalStorageError):
+        patched.setattr("steno.sync.files.mirror.replace", _no_room)
+        desk.save(path, old + "\n")
+    desk.write()
+    assert desk.shown(session) == ["one", "two"]
+
+
+# What is no plain file
+
+
+@pytest.mark.parametrize("target", ["annex.jsonl", "nowhere.jsonl"])
+def test_a_link_in_the_place_of_a_file_is_refused_and_the_others_go_on(desk: Desk, target: str):
+    linked, other = desk.session("one"), desk.session("1")
+    desk.write()
+    path, theirs = desk.path(linked), desk.path(other)
+    path.rename(desk.root.parent / "annex.jsonl")
+    path.symlink_to(desk.root.parent / target)
+    desk.opened()
+    for session in (linked, other):
+        desk.store.append(session, NewMessage(role="user", content="more"))
+    desk.write()
+    assert [each.path for each in desk.mirror.refused()] == [str(path.relative_to(desk.root))]
+    assert desk.live() == sorted([linked, other])
+    assert "more" in theirs.read_text()
+    assert path.is_symlink()
+    path.unlink()
+    (desk.root.parent / "annex.jsonl").rename(path)
+    desk.opened()
+    desk.write()
+    assert desk.mirror.refused() == []
+    assert desk.shown(linked) == ["one", "more"]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_folder_in_the_place_of_a_file_is_refused_and_the_others_go_on(desk: Desk, deleted: bool):
+    session, other = desk.session("one"), desk.session("1")
+    desk.write()
+    path = desk.path(session)
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+    desk.store.append(session, NewMessage(role="user", content="more"))
+    desk.store.append(other, NewMessage(role="user", content="more"))
+    if deleted:
+        desk.store.delete(session)
+    desk.write()
+    assert [each.path for each in desk.mirror.refused()] == [str(path.relative_to(desk.root))]
+    assert (path / "inside").is_dir()
+    assert "more" in next(each for each in desk.files() if each.is_file()).read_text()
+
+
+# Files that change places
+
+
+def _both(desk: Desk) -> tuple[str, str, Path, Path]:
+    one, other = desk.session("in one"), desk.session("in other")
+    desk.write()
+    return one, other, desk.path(one), desk.path(other)
+
+
+def _exchanged(one: Path, other: Path) -> None:
+    aside = one.with_name("aside.tmp")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_two_files_that_change_names_stay_their_sessions(desk: Desk, running: bool):
+    one, other, path, theirs = _both(desk)
+    _exchanged(path, theirs)
+    if running:
+        assert desk.mirror.saved([path, theirs]) == []
+    else:
+        desk.opened()
+    desk.write()
+    assert desk.live() == sorted([one, other])
+    assert (desk.path(one), desk.path(other)) == (theirs, path)
+    desk.store.append(one, NewMessage(role="user", content="more"))
+    desk.write()
+    assert desk.files() == sorted([path, theirs])
+    assert desk.shown(one) == ["in one", "more"]
+
+
+def test_two_files_that_change_names_and_are_edited_at_once_are_both(desk: Desk):
+    one, other, path, theirs = _both(desk)
+    _exchanged(path, theirs)
+    for each in (path, theirs):
+        each.write_text(each.read_text().replace('"content":"in', '"content":"at'))
+    desk.opened()
+    desk.write()
+    assert (desk.contents(one), desk.contents(other)) == (["at one"], ["at other"])
+    assert desk.live() == sorted([one, other])
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_file_moved_over_another_stays_its_session_and_the_other_gets_a_new_file(desk: Desk, running: bool):
+    one, other, path, theirs = _both(desk)
+    theirs.rename(path)
+    if running:
+        desk.mirror.vanished(desk.mirror.saved([path, theirs]))
+    else:
+        desk.opened()
+    desk.write()
+    assert desk.live() == sorted([one, other])
+    assert desk.path(other) == path
+    assert desk.shown(one) == ["in one"]
+
+
+def test_a_file_copied_over_another_leaves_both_sessions_as_they_were(desk: Desk):
+    one, other, path, theirs = _both(desk)
+    desk.save(path, theirs.read_text())
+    desk.write()
+    assert len(desk.live()) == 3
+    assert (desk.contents(one), desk.contents(other)) == (["in one"], ["in other"])
+    assert desk.path(other) == theirs
