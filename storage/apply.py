@@ -309,8 +309,8 @@ class _Session:
         pairs = [(stamp.clock, store.author(*stamp.writer)) for stamp in others]
         seq, _ = store.advance()
         store.execute(
-            "UPDATE messages SET clock = ?, author = ?, births = ?, after = ?, inserted = ?, role = ?, origin = ?, seq = ? "
-            "WHERE no = ?",
+            "UPDATE messages SET clock = ?, author = ?, births = ?, after = ?, inserted = ?, role = ?, origin = ?, "
+            "seq = ? WHERE no = ?",
             (
                 least.clock,
                 store.author(*least.writer),
@@ -382,8 +382,8 @@ class _Session:
         """Apply the registers that waited for a message which is here now."""
         store = self._store
         rows = store.execute(
-            "SELECT w.message, w.path, w.state FROM waiting w JOIN messages m ON m.session = w.session AND m.id = w.message "
-            "WHERE w.session = ?",
+            "SELECT w.message, w.path, w.state FROM waiting w "
+            "JOIN messages m ON m.session = w.session AND m.id = w.message WHERE w.session = ?",
             (row.no,),
         ).fetchall()
         for message_id, path, state in rows:

@@ -57,7 +57,9 @@ def conflicts(store: SQLiteSessionStore) -> Iterator[Conflict]:
         if path in VECTORS:
             conflict = _of_deletion(register, hidden=hidden)
         else:
-            conflict = _of_values(register) or _of_leaves(family(store, session_no, row.no if row else 0, _head(path)), path)
+            conflict = _of_values(register) or _of_leaves(
+                family(store, session_no, row.no if row else 0, _head(path)), path
+            )
         if conflict is not None:
             shown, others = conflict
             yield Conflict(session, title, message, path, shown, others)

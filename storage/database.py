@@ -62,7 +62,9 @@ class Transaction:
             database.begin()
         database.depth += 1
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         database = self._database
         database.depth -= 1
         try:
@@ -191,7 +193,9 @@ class Database:
 
     def set_meta(self, key: str, value: str) -> None:
         """Keep one of the store's own names."""
-        self.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+        self.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
 
     def cursor(self, name: str) -> int:
         """How far a consumer of the feed has come; 0 for a new one."""
@@ -200,7 +204,9 @@ class Database:
 
     def set_cursor(self, name: str, seq: int) -> None:
         """Keep how far a consumer of the feed has come."""
-        self.execute("INSERT INTO cursors VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq", (name, seq))
+        self.execute(
+            "INSERT INTO cursors VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq", (name, seq)
+        )
 
     @property
     def last_seq(self) -> int:

@@ -110,7 +110,7 @@ class Edit:
     ) -> None:
         """Turn a whole document into another, by writing the leaves that differ.
 
-        A leaf (pointer) that is ``named`` and in conflict is written also where it shows what it should: that settles it.
+        A leaf (pointer) that is ``named`` and in conflict is written also where it shows what it should.
         """
         if message is not None:
             old = decode_json(message.metadata) if message.metadata else {}

@@ -122,9 +122,10 @@ def _insert(store: SQLiteSessionStore, row: SessionRow, fresh: list[NewMessage],
         return
     seq, clock = store.advance(len(fresh))
     author = store.author(store.device, DERIVED)
-    tail, place = store.one(
-        "SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,)
-    ) or (None, 0)
+    tail, place = store.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,)) or (
+        None,
+        0,
+    )
     moved = bool(row.incomplete)
     newest, time_ms, rows = 0, default_ms, []
     for at, new in enumerate(fresh):

@@ -328,7 +328,7 @@ def renumber(database: Database, session: int) -> None:
 
 
 def message_births(database: Database, no: int, *, upto_seq: int) -> tuple[list[Stamp], list[Stamp]]:
-    """The birth stamps of a session's messages: of those that had arrived by a number of the feed, and of the others."""
+    """The birth stamps of a session: of messages that had arrived by a number of the feed, and of the others."""
     arrived: list[Stamp] = []
     later: list[Stamp] = []
     for born_seq, stamps in _births(database, no):
@@ -376,8 +376,7 @@ def _deleted_itself(database: Database, row: MessageRow) -> bool:
 
 def _hand_birth_outside(database: Database, no: int, vector: Vector) -> bool:
     return any(
-        any(stamp.rank == BY_HAND for stamp in stamps) and not vector.has(stamps)
-        for _, stamps in _births(database, no)
+        any(stamp.rank == BY_HAND for stamp in stamps) and not vector.has(stamps) for _, stamps in _births(database, no)
     )
 
 

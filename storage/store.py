@@ -245,7 +245,9 @@ class SQLiteSessionStore(Database):
             )
             stamp = Stamp(rank, session_births(row.births)[0].clock, self.device)
             for path, text in texts.items():
-                save(self, row.no, None, path, load(self, row.no, None, path), born(stamp, text), seq=row.seq, local=True)
+                save(
+                    self, row.no, None, path, load(self, row.no, None, path), born(stamp, text), seq=row.seq, local=True
+                )
             refresh_session(self, row.no, texts)
             return header(session_row(self, row.no))
 
@@ -264,8 +266,8 @@ class SQLiteSessionStore(Database):
         """Insert a session's row with empty caches. Needs a transaction."""
         created_ms = births[0].created_ms
         cursor = self.execute(
-            "INSERT INTO sessions (id, life, seq, local_seq, births, touched, title, automatic, status, tags, metadata, "
-            "state, created_ms, updated_ms, message_count, hidden, vectors, incomplete) "
+            "INSERT INTO sessions (id, life, seq, local_seq, births, touched, title, automatic, status, tags, "
+            "metadata, state, created_ms, updated_ms, message_count, hidden, vectors, incomplete) "
             "VALUES (?, ?, ?, ?, ?, ?, '', 1, 'active', '[]', '{}', '{}', ?, ?, 0, 0, 0, 0)",
             (session_id, life, seq, local_seq, encode_births(births), touched, created_ms, max(created_ms, touched)),
         )
@@ -282,9 +284,9 @@ class SQLiteSessionStore(Database):
         metadata: dict[str, Json] | None = None,
         state: dict[str, Json] | None = None,
     ) -> SessionHeader:
-        """Change a session. ``fields`` are title, status, provider, model, user_id; metadata and state are merge patches.
+        """Change a session: ``fields`` are title, status, provider, model and user_id.
 
-        A title of None makes the title automatic again. Raises `InvalidInput` and `SessionNotFound`.
+        ``metadata`` and ``state`` are merge patches. A title of None makes the title automatic again. Raises `InvalidInput` and `SessionNotFound`.
         """
         texts = {name: text_of(_check_field(name, value)) for name, value in (fields or {}).items()}
         patches = {name: patch for name, patch in (("metadata", metadata), ("state", state)) if patch is not None}
@@ -419,10 +421,14 @@ class SQLiteSessionStore(Database):
             renumber(self, no)
         return rows
 
-    def edit_message(self, session_id: str, message_id: str, changes: dict[str, Json], *, base: Base | None = None) -> Message:
+    def edit_message(
+        self, session_id: str, message_id: str, changes: dict[str, Json], *, base: Base | None = None
+    ) -> Message:
         """Change fields of a message: content, sender, parent, timestamp, model, usage; metadata is a merge patch."""
         metadata = changes.get("metadata")
-        texts = {name: text_of(_check_message_field(name, value)) for name, value in changes.items() if name != "metadata"}
+        texts = {
+            name: text_of(_check_message_field(name, value)) for name, value in changes.items() if name != "metadata"
+        }
         with self.transaction():
             session = self._session(session_id)
             row = self._message(session, message_id)
@@ -446,7 +452,11 @@ class SQLiteSessionStore(Database):
             if row.hidden:
                 return
             edit = Edit(self, session)
-            edit.set("deleted", message_deletion(load(self, session.no, row, "content").known, at_ms=self.now_ms()), message=row)
+            edit.set(
+                "deleted",
+                message_deletion(load(self, session.no, row, "content").known, at_ms=self.now_ms()),
+                message=row,
+            )
             edit.finish()
 
     def _deleted_ms(self, session: SessionRow, row: MessageRow) -> int | None:
@@ -496,8 +506,7 @@ def check_new(new: NewMessage) -> str | bytes:
             check_text(value, name)
     if new.usage is not None:
         check_object(new.usage, "usage")
-    if new.metadata is not None:
-        check_object(new.metadata, "metadata")
+    check_object(new.metadata, "metadata")
     if new.origin is not None:
         check_object(new.origin, "origin")
     return content_column(check_content(new.content))

@@ -78,7 +78,9 @@ def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | Non
             store.restore(row.id)
             row = session_row(store, row.no)
         written = _carry_out(store, row, decided, past, last.written if last else {})
-        _keep_save(store, row, rev, _Save(accepted(mine, decided.ids), written))
+        save = _Save(accepted(mine, decided.ids), written)
+        if past is not None or last is not None or _may_be_taken_twice(row, save.accepted):
+            _keep_save(store, row, rev, save)
     return Absorbed(session_row(store, row.no), created, decided)
 
 
@@ -132,8 +134,13 @@ def _content_changed(store: SQLiteSessionStore, row: SessionRow, each: MessageRo
 def _carry_out(
     store: SQLiteSessionStore, row: SessionRow, decided: Plan, past: Past | None, earlier: Written
 ) -> Written:
+    placed = {f"tags/{tag}" for action in decided.actions if isinstance(action, SetTags) for tag in action.order or ()}
+
     def base(each: MessageRow | None, path: str) -> Known:
-        return past.known(each, path) if past is not None else {}
+        known = past.known(each, path) if past is not None else {}
+        if not known and each is None and path in placed:  # a tag that arrived moves behind the others: no conflict
+            return load(store, row.no, None, path).known
+        return known
 
     edit = Edit(store, row, base=base, earlier=earlier)
     _set_header(edit, [action for action in decided.actions if isinstance(action, SetHeader)])
@@ -252,9 +259,14 @@ class _Save(msgspec.Struct, frozen=True):
 
 
 def saved_under(store: SQLiteSessionStore, row: SessionRow, header: Header) -> bool:
-    """Say whether a file of this session was saved before with the id and the rev of this header: a copy, saved again."""
+    """Say whether a file of this session was saved before with this id and rev: a copy that is saved again."""
     last = _last_save(store, row, parse_rev(header.rev))
     return last is not None and last.accepted.header is not None and last.accepted.header.id == header.id
+
+
+def _may_be_taken_twice(row: SessionRow, save: Accepted) -> bool:
+    """Say whether the same file, saved again, would be another session or have other messages."""
+    return bool(save.given or save.anew) or (save.header is not None and save.header.id != row.id)
 
 
 def _last_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> _Save | None:
@@ -267,7 +279,9 @@ def _last_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> _
 def _keep_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None, save: _Save) -> None:
     """Keep a save, and the last few of the session: an editor or a program may still hold what those were made from."""
     lines = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(save))
-    store.execute("INSERT OR REPLACE INTO saves (session, rev, lines) VALUES (?, ?, ?)", (row.no, _saved_rev(rev), lines))
+    store.execute(
+        "INSERT OR REPLACE INTO saves (session, rev, lines) VALUES (?, ?, ?)", (row.no, _saved_rev(rev), lines)
+    )
     store.execute(
         "DELETE FROM saves WHERE no IN (SELECT no FROM (SELECT no, row_number() OVER newest AS place, "
         "sum(length(lines)) OVER newest AS bytes FROM saves WHERE session = ? WINDOW newest AS (ORDER BY no DESC)) "

@@ -106,11 +106,25 @@ class Refused(InvalidInput):
         self.line_number, self.column, self.reason = line, column, reason
 
 
+class _Named(msgspec.Struct, frozen=True):
+    steno: Json = None
+    id: Json = None
+
+
 _HEADER_KEYS = frozenset(Header.__struct_fields__)
 _LINE_KEYS = frozenset(Line.__struct_fields__)
 _REQUIRED = frozenset({"role", "content"})
 _encoder = msgspec.json.Encoder()
 _line_decoder = msgspec.json.Decoder(Line)
+
+
+def named_session(row: bytes) -> str | None:
+    """The id that a first line names; None where it is no header, or names none."""
+    try:
+        found = msgspec.json.decode(row.removeprefix(_BOM), type=_Named)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return found.id if found.steno is not None and isinstance(found.id, str) else None
 
 
 def parse_rev(text: str | None) -> Rev | None:

@@ -25,11 +25,11 @@ from ...storage.rows import header, message
 from ...storage.state import session_row
 from ...storage.steps import step
 from ...storage.store import SQLiteSessionStore
-from .absorb import Absorbed, absorb
+from .absorb import Absorbed, absorb, saved_under
 from .exchange import Displaced, leftovers, make_folder, remove, remove_torn, replace
-from .lines import ParsedFile, Refused, Rev, header_of, line_of, parse, parse_rev, render
+from .lines import ParsedFile, Refused, Rev, header_of, line_of, named_session, parse, parse_rev, render
 from .names import SUFFIX, file_name, is_session_path
-from .reading import FileChanged, Fingerprint, Found, look_at, read_settled
+from .reading import FileChanged, Fingerprint, Found, first_line, look_at, read_settled
 
 MARKER = ".steno"
 CURSOR = "files"
@@ -107,24 +107,95 @@ class Mirror:
         for folder in self._folders():
             for displaced in leftovers(folder):
                 self._take_leftover(displaced)
-        for path in self._session_files():
+        changed = self._changed_files(self._session_files())
+        self._settle_moves(changed)
+        for path in changed:
             if self._stopping():
                 return
             self._safely(path)
-        gone = [path for _, path in self._recorded_paths() if not (self._root / path).exists()]
-        self.vanished(gone)
+        recorded = [path for _, path in self._recorded_paths()]
+        self.vanished([path for path in recorded if self._missing(path)])
+        for path in recorded:
+            place = self._root / path
+            if not self._missing(path) and (place.is_symlink() or place.is_dir()) and not self._is_refused(path):
+                self._safely(place)
 
     def saved(self, paths: Iterable[Path]) -> list[str]:
         """Absorb files that were written; return the relative paths of those that are gone instead."""
-        gone = []
+        gone: list[str] = []
+        present: list[Path] = []
         for path in paths:
-            if path.is_dir():
-                self.saved(each for each in sorted(path.rglob(f"*{SUFFIX}")) if each.is_file())
-            elif not path.exists():
+            if path.is_dir() and not self._record_at(self._relative(path)):
+                present += [each for each in sorted(path.rglob(f"*{SUFFIX}")) if each.is_file()]
+            elif not os.path.lexists(path):
                 gone += self._known_below(path)
-            elif is_session_path(path.relative_to(self._root)):
-                self._safely(path)
+            else:
+                present.append(path)
+        present = [path for path in present if is_session_path(path.relative_to(self._root))]
+        self._settle_moves(self._changed_files(present))
+        for path in present:
+            self._safely(path)
         return gone
+
+    def _changed_files(self, paths: Iterable[Path]) -> list[Path]:
+        """The files that do not look as they were last written or read, and those that are refused."""
+        refused = {each.path for each in self.refused()}
+        return [path for path in paths if self._relative(path) in refused or self._looks_changed(path)]
+
+    def _looks_changed(self, path: Path) -> bool:
+        record = self._record_at(self._relative(path))
+        try:
+            return record is None or look_at(path) != record.fingerprint.look
+        except InvalidInput:
+            return True
+
+    def _settle_moves(self, paths: list[Path]) -> None:
+        """Let sessions follow their files, all at once, before any of them is taken for a copy.
+
+        Two files may have changed names, or one was put over another: then that other one is written anew.
+        """
+        moves = self._moves(paths)
+        if not moves:
+            return
+        with self._store.transaction():
+            self._store.executemany("DELETE FROM files WHERE session = ?", [(before.session,) for before, _ in moves])
+            for before, relative in moves:
+                self._replaced(relative)
+                self._keep(msgspec.structs.replace(before, path=relative))
+                self._store.execute("DELETE FROM refused WHERE path = ?", (before.path,))
+        for before, relative in moves:
+            _log.info("%s is now %s", before.path, relative)
+
+    def _moves(self, paths: list[Path]) -> list[tuple[Record, str]]:
+        """The records of sessions whose files stand elsewhere now, each with its new place."""
+        if not self._store.one("SELECT 1 FROM files LIMIT 1"):
+            return []
+        claims: dict[int, list[tuple[bool, str]]] = {}
+        found: dict[int, Record] = {}
+        for path in paths:
+            named = named_session(first_line(path)) if _is_text(path.name) else None
+            row = self._store.find(named) if named else None
+            record = self._record(row.no) if row else None
+            if row and record and record.path != self._relative(path) and not self._holds(record, row.id):
+                other = path.lstat().st_ino != record.fingerprint.inode
+                claims.setdefault(row.no, []).append((other, self._relative(path)))
+                found[row.no] = record
+        return [(found[no], min(places)[1]) for no, places in claims.items()]
+
+    def _holds(self, record: Record, session_id: str) -> bool:
+        """Say whether what stands at a session's path still is of that session, as far as it says."""
+        if self._missing(record.path):
+            return False
+        return named_session(first_line(self._root / record.path)) in (None, session_id)
+
+    def _replaced(self, relative: str) -> None:
+        """Another file stands where this one was: its session did not go with it, and is written anew after a while."""
+        record = self._record_at(relative)
+        if record is not None:
+            self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+            self._owe(record.session)
+            # Whoever exchanges two files is not done yet: the other one is about to appear.
+            self._not_before[record.session] = self._monotonic() + LOOK_AGAIN_S
 
     def _known_below(self, gone: Path) -> list[str]:
         """The files that were recorded or refused at a path that is gone: itself, or what a folder held."""
@@ -138,9 +209,9 @@ class Mirror:
 
     def vanished(self, paths: list[str]) -> int:
         """Delete the sessions whose files are gone, if that can be meant; return how many files are missing."""
-        records = [record for path in paths if (record := self._record_at(path)) and not (self._root / path).exists()]
+        records = [record for path in paths if (record := self._record_at(path)) and self._missing(path)]
         for path in paths:
-            if not (self._root / path).exists():
+            if self._missing(path):
                 self._mended(path)
         if not records:
             return 0
@@ -183,7 +254,7 @@ class Mirror:
 
     def _forget_missing(self) -> None:
         """Write the files anew that are missing from a directory that is not known to be ours."""
-        missing = [no for no, path in self._recorded_paths() if not (self._root / path).exists()]
+        missing = [no for no, path in self._recorded_paths() if self._missing(path)]
         self._write_again([record for no in missing if (record := self._record(no))])
 
     def _write_again(self, records: list[Record]) -> None:
@@ -251,10 +322,14 @@ class Mirror:
             with self._store.transaction():
                 session_id = self._identity(mine, relative, record)
                 absorbed = absorb(self._store, mine, session_id=session_id, revive=in_place)
-                if record and record.session != absorbed.session.no:
-                    self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+                no = absorbed.session.no
                 if in_place:
-                    self._keep(Record(absorbed.session.no, relative, self._rev_seq(mine), found.fingerprint))
+                    if record and record.session != no:
+                        self._replaced(relative)
+                    self._keep(Record(no, relative, self._rev_seq(mine), found.fingerprint))
+                    self._owe(no)
+                elif (before := self._record(no)) and self._missing(before.path):
+                    self._replaced(before.path)
                 self._store.execute("DELETE FROM refused WHERE path = ?", (relative,))
         except Refused as exc:
             self._refuse(relative, exc.line_number or 0, exc.reason)
@@ -262,8 +337,6 @@ class Mirror:
         step("files.absorbed")
         for report in absorbed.plan.reports:
             _log.info("%s: %s %s", relative, report.kind, report.id or report.field or "")
-        if record and record.session != absorbed.session.no:
-            self._write(record.session)
         return absorbed
 
     def _identity(self, mine: ParsedFile, relative: str, record: Record | None) -> str | None:
@@ -272,13 +345,13 @@ class Mirror:
         named = mine.header.id if mine.header else None
         if named is None:
             return ours.id if ours else None
-        if ours is not None and named != ours.id:
-            return None
-        other = self._store.one(
-            "SELECT f.path FROM files f JOIN sessions s ON s.no = f.session WHERE s.id = ? AND f.path != ?",
-            (named, relative),
-        )
-        if other and (self._root / other[0]).exists():
+        if ours is not None and (named == ours.id or (mine.header and saved_under(self._store, ours, mine.header))):
+            return ours.id
+        theirs = self._store.find(named)
+        if theirs is None:
+            return None if ours else named
+        other = self._record(theirs.no)
+        if other is not None and other.path != relative and self._holds(other, named):
             return None
         return named
 
@@ -288,7 +361,7 @@ class Mirror:
 
     def _take_leftover(self, displaced: Displaced) -> None:
         """Settle a file that lies aside: what it changed is merged, and an empty place gets it back."""
-        if displaced.target.exists() or self._is_deleted(displaced):
+        if os.path.lexists(displaced.target) or self._is_deleted(displaced):
             self._take_displaced(displaced)
             return
         try:
@@ -349,11 +422,12 @@ class Mirror:
         cursor, last = self._store.cursor(CURSOR), self._store.last_seq
         ahead = self._ahead if self._ahead.cursor == cursor else _Ahead(cursor, cursor)
         upto = min(last, ahead.upto + CHUNK)
-        waiting = dict.fromkeys(sorted({*ahead.waiting, *self._changed(ahead.upto, upto)}), 0.0)
+        owed = self._owed()
+        waiting = dict.fromkeys(sorted({*ahead.waiting, *owed, *self._changed(ahead.upto, upto)}), 0.0)
         for no in list(waiting):
             if self._stopping():
                 break
-            wait = self._write_in_time(no)
+            wait = self._write_in_time(no, anew=no in owed)
             if wait is None:
                 del waiting[no]
             else:
@@ -383,13 +457,13 @@ class Mirror:
         record = self._record(no)
         return record is not None and record.seq >= seq
 
-    def _write_in_time(self, no: int) -> float | None:
+    def _write_in_time(self, no: int, *, anew: bool) -> float | None:
         """Write a file, or say how long to wait so that writing it stays under a twentieth of the time."""
         now = self._monotonic()
         wait = self._not_before.get(no, 0.0) - now
         if wait > 0:
             return wait
-        written = self._write(no)
+        written = self._write(no, anew=anew)
         took = self._monotonic() - now
         self._not_before = {each: at for each, at in self._not_before.items() if at > now}
         if took * BUSY_SHARE > 1:
@@ -405,12 +479,22 @@ class Mirror:
                 if not self._meet(exc):
                     return False
                 continue
+            except InvalidInput as exc:
+                return self._refuse_place(no, exc)
+            self._owe_no_more(no)
             if displaced is None:
                 return True
             if not self._take_displaced(displaced):
                 return True
             anew = True
         return False
+
+    def _refuse_place(self, no: int, exc: InvalidInput) -> bool:
+        """Leave alone what stands in a file's place and is no file, until it is gone."""
+        record = self._record(no)
+        if record is not None:
+            self._refuse(record.path, 0, str(exc))
+        return record is not None
 
     def _replace(self, no: int, *, anew: bool) -> Displaced | None:
         record = self._record(no)
@@ -434,6 +518,7 @@ class Mirror:
         return replaced.displaced
 
     def _remove(self, record: Record) -> Displaced | None:
+        look_at(self._root / record.path)  # a link or a folder is not ours to remove
         displaced = remove(self._root / record.path, expected=record.fingerprint)
         if displaced is None:
             step("files.removed")
@@ -470,7 +555,7 @@ class Mirror:
     def _new_path(self, session_id: str, title: str, created_ms: int) -> str:
         name = file_name(session_id, title=title, created_ms=created_ms)
         taken, number = name, 1
-        while self._record_at(taken) or (self._root / taken).exists():
+        while self._record_at(taken) or not self._missing(taken):
             number += 1
             taken = f"{name.removesuffix(SUFFIX)}.{number}{SUFFIX}"
         return taken
@@ -504,6 +589,22 @@ class Mirror:
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
             (record.session, record.path, record.seq, found.size, found.mtime_ns, found.inode, found.sha256),
         )
+
+    def _owed(self) -> set[int]:
+        """The sessions whose files must be written although nothing may have changed: what was taken shows less."""
+        return {no for (no,) in self._store.execute("SELECT session FROM unwritten").fetchall()}
+
+    def _owe(self, no: int) -> None:
+        self._store.execute("INSERT OR IGNORE INTO unwritten VALUES (?)", (no,))
+
+    def _owe_no_more(self, no: int) -> None:
+        if self._store.one("SELECT 1 FROM unwritten WHERE session = ?", (no,)):
+            with self._store.transaction():
+                self._store.execute("DELETE FROM unwritten WHERE session = ?", (no,))
+
+    def _missing(self, relative: str) -> bool:
+        """Say whether nothing at all stands there; a link that leads nowhere is something."""
+        return not os.path.lexists(self._root / relative)
 
     def _is_refused(self, relative: str) -> bool:
         return self._store.one("SELECT 1 FROM refused WHERE path = ?", (relative,)) is not None

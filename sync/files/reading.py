@@ -24,6 +24,7 @@ HOLD_STILL_S = 0.1
 LONG_AGO_S = 2.0
 """A file whose times lie further back has held still already; coarser clocks of file systems tick within it."""
 MAX_FILE_BYTES = 2 << 30
+_FIRST_LINE_BYTES = 16 << 20
 
 NO_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -148,6 +149,13 @@ def read_settled(
             if found.fingerprint.look == settling.look:
                 return found
     raise FileChanged(path, "edited")
+
+
+def first_line(path: Path, *, limit_bytes: int = _FIRST_LINE_BYTES) -> bytes:
+    """The first line of a file as it is now, unsettled; empty where there is no plain file to read."""
+    with contextlib.suppress(OSError), opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        return file.readline(limit_bytes)
+    return b""
 
 
 def _present(path: Path) -> Look:

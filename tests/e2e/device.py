@@ -188,7 +188,7 @@ class Device:
         with mock.patch.dict(os.environ, self.environment()), redirect_stdout(printed):
             assert main(["show", session, "--format", "json"]) == 0
         printed.flush()
-        return printed.buffer.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        return printed.buffer.getvalue()
 
     # The store, for looking often
 

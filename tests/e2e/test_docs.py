@@ -29,8 +29,14 @@ def _run(script: str, home: Path, **environment: str) -> subprocess.CompletedPro
         **environment,
     }
     return subprocess.run(
-        ["bash", "-eu", "-c", script], env=env, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )  # fmt: skip
+        ["bash", "-eu", "-c", script],
+        env=env,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 
 from steno.storage.apply import Applied, apply, slices
 from steno.storage.change import decode_batch, local_changes
+from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import encode_json
 from steno.storage.state import family, load
 from steno.storage.store import SQLiteSessionStore
 from steno.storage.transcripts.transcript import Transcript
-from steno.storage.importing import take_in
 
 SESSIONS = ["one", "two"]
 NATIVE = [f"n{at}" for at in range(6)]
@@ -41,7 +41,9 @@ class Device:
     def publish(self, max_bytes: int) -> None:
         floor, complete = self.cursor, False
         while not complete:
-            batch, self.cursor, complete = local_changes(self.store, since=self.cursor, floor=floor, max_bytes=max_bytes)
+            batch, self.cursor, complete = local_changes(
+                self.store, since=self.cursor, floor=floor, max_bytes=max_bytes
+            )
             if batch:
                 self.log.append(batch)
 
@@ -67,8 +69,7 @@ def state(store: SQLiteSessionStore) -> object:
     for row in store.execute("SELECT no, id FROM sessions ORDER BY id").fetchall():
         header = store.get(row[1], deleted=True)
         messages = [
-            (m.id, m.role, m.content, m.sender, m.metadata, m.hidden)
-            for m in store.message_rows(row[0], hidden=True)
+            (m.id, m.role, m.content, m.sender, m.metadata, m.hidden) for m in store.message_rows(row[0], hidden=True)
         ]
         if header.deleted_at:
             messages = [each[:-1] for each in messages]
@@ -94,21 +95,49 @@ def step(device: Device, rng: random.Random) -> None:
     if choice < 0.3:
         after = rng.choice(rows).id if rows and rng.random() < 0.3 and not row.hidden else None
         role = rng.choice(["user", "assistant"])
-        store.append(session, NewMessage(role=role, content=f"text {rng.randint(0, 99)}", after=after, metadata={"x": 1} if rng.random() < 0.3 else {}))
+        store.append(
+            session,
+            NewMessage(
+                role=role,
+                content=f"text {rng.randint(0, 99)}",
+                after=after,
+                metadata={"x": 1} if rng.random() < 0.3 else {},
+            ),
+        )
     elif choice < 0.45:
         device.captured = min(len(NATIVE), device.captured + rng.randint(1, 2))
         messages = [
-            NewMessage(id=each, role="user", content=each, after=NATIVE[at - 1] if at else None, timestamp="2023-11-14T00:00:00Z", metadata={"native": True})
+            NewMessage(
+                id=each,
+                role="user",
+                content=each,
+                after=NATIVE[at - 1] if at else None,
+                timestamp="2023-11-14T00:00:00Z",
+                metadata={"native": True},
+            )
             for at, each in enumerate(NATIVE[: device.captured])
         ]
         title = rng.choice([None, "derived"])
-        take_in(store, Transcript(id=session, title=title, created_ms=1, provider=None, model=None, source={"tool": "x"}, messages=messages))
+        take_in(
+            store,
+            Transcript(
+                id=session,
+                title=title,
+                created_ms=1,
+                provider=None,
+                model=None,
+                source={"tool": "x"},
+                messages=messages,
+            ),
+        )
     elif row.hidden:
         store.restore(session)
     elif choice < 0.55 and rows:
         store.edit_message(session, rng.choice(rows).id, {"content": f"edit {rng.randint(0, 99)}"})
     elif choice < 0.62 and rows:
-        store.edit_message(session, rng.choice(rows).id, {"metadata": {rng.choice("xyz"): rng.choice([None, 1, {"k": 2}])}})
+        store.edit_message(
+            session, rng.choice(rows).id, {"metadata": {rng.choice("xyz"): rng.choice([None, 1, {"k": 2}])}}
+        )
     elif choice < 0.7 and rows:
         store.delete_message(session, rng.choice(rows).id)
     elif choice < 0.78:

@@ -248,6 +248,36 @@ def test_an_order_of_tags_is_given_where_it_matters(tags: list[str]) -> None:
     assert action.order == tuple(tags)
 
 
+def test_an_order_of_tags_keeps_what_arrived_and_what_went_meanwhile() -> None:
+    mine = file(A, B, C, header=header(tags=["new", "api", "go"]))
+    assert planned(mine, now_header=header(tags=["api", "urgent"])).actions == (
+        SetTags(("new",), (), ("new", "api", "urgent")),
+    )
+
+
+def test_an_edit_of_a_cleared_message_is_a_new_message_behind_it_reported() -> None:
+    now = [Held(A), Held(B, hidden=True, cleared=True), Held(C)]
+    result = planned(file(A, edit(B, content="2nd"), C), now=now)
+    (add,) = _adds(result)
+    assert (add.id, add.after_id, add.insertion, add.message.content) == ("new-1", "b", True, "2nd")
+    assert [(report.kind, report.id) for report in result.reports] == [("deleted-line-restored", "new-1")]
+    assert result.ids == ("a", "new-1", "c")
+
+
+def test_an_edit_of_a_cleared_message_saved_twice_is_one_message() -> None:
+    mine = file(A, edit(B, content="2nd"), C)
+    now = [Held(A), Held(B, hidden=True, cleared=True), Held(C)]
+    first = planned(mine, now=now)
+    result = planned(mine, now=applied(now, first), previous=accepted(mine, first.ids))
+    assert (result.actions, result.ids) == ((), ("a", "new-1", "c"))
+
+
+def test_without_base_a_line_that_an_earlier_save_had_is_not_deleted() -> None:
+    previous = Accepted(None, [A, B], frozenset({"a", "b"}))
+    result = planned(file(edit(A, id=None), header=None), base=None, now=held(A, B), previous=previous)
+    assert (result.actions, result.ids) == ((), ("a",))
+
+
 def test_an_unchanged_automatic_title_is_no_edit() -> None:
     result = planned(file(A, B, C), automatic_title=True, now_header=header(title="Another first line"))
     assert (result.actions, result.rewrite) == ((), True)

@@ -112,14 +112,14 @@ def test_the_header_is_as_it_was(store: SQLiteSessionStore):
         assert getattr(found, name) == getattr(before, name), name
 
 
-def test_a_title_that_was_automatic_is_the_automatic_one_of_now(store: SQLiteSessionStore):
+def test_a_title_that_was_automatic_is_the_one_that_was_shown_then(store: SQLiteSessionStore):
     store.create(id="s")
     store.append("s", NewMessage(role="user", content="hello", id="one"))
     seq = store.last_seq
+    store.edit_message("s", "one", {"content": "good-bye"})
     store.update("s", fields={"title": "given"})
-    assert past(store, seq).header().automatic_title
-    store.update("s", fields={"title": None})
-    assert past(store, seq).header().title == "hello"
+    then = past(store, seq).header()
+    assert (then.title, then.automatic_title) == ("hello", True)
 
 
 def test_what_was_known_then_does_not_cover_what_was_written_since(store: SQLiteSessionStore):

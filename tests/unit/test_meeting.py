@@ -59,7 +59,9 @@ class Device:
         return [message.content for message in self.store.messages("s")]
 
     def conflicts(self) -> list[tuple[str, Any, list[Any]]]:
-        return [(each.field, each.shown.value, [other.value for other in each.others]) for each in conflicts(self.store)]
+        return [
+            (each.field, each.shown.value, [other.value for other in each.others]) for each in conflicts(self.store)
+        ]
 
 
 @pytest.fixture
@@ -111,7 +113,9 @@ def test_what_waited_for_a_message_meets_both_of_its_births(devices: tuple[Devic
     for device in devices:
         row = device.store.find("s")
         assert row is not None
-        states.append(sorted(load(device.store, row.no, next(device.store.message_rows(row.no)), "sender").open.items()))
+        states.append(
+            sorted(load(device.store, row.no, next(device.store.message_rows(row.no)), "sender").open.items())
+        )
     assert states[0] == states[1] == states[2]
 
 
