@@ -286,7 +286,8 @@ class SQLiteSessionStore(Database):
     ) -> SessionHeader:
         """Change a session: ``fields`` are title, status, provider, model and user_id.
 
-        ``metadata`` and ``state`` are merge patches. A title of None makes the title automatic again. Raises `InvalidInput` and `SessionNotFound`.
+        ``metadata`` and ``state`` are merge patches. A title of None makes the title automatic again. Raises
+        `InvalidInput` and `SessionNotFound`.
         """
         texts = {name: text_of(_check_field(name, value)) for name, value in (fields or {}).items()}
         patches = {name: patch for name, patch in (("metadata", metadata), ("state", state)) if patch is not None}
