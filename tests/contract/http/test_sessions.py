@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from steno.storage.store import SQLiteSessionStore
+
 FIELDS = {
     "id", "title", "name", "user_id", "status", "provider", "model", "project", "tags", "metadata", "state",
     "forked_from", "created_at", "updated_at", "deleted_at", "message_count", "source",
@@ -57,8 +59,8 @@ def test_the_daemon_sees_what_another_process_wrote(server: Any):
 
 
 def test_a_write_that_waits_for_another_process_keeps_nobody_else_waiting(server: Any):
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        with server.store.transaction():
+    with ThreadPoolExecutor(max_workers=1) as thread, SQLiteSessionStore(server.store.path) as other:
+        with other.transaction():
             made = thread.submit(server.ask, "POST", "/v1/sessions", {"id": "one"})
             assert server.ask("GET", "/v1/status").status == 200
             assert not made.done()
