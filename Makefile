@@ -32,7 +32,7 @@ test: .venv/.dev
 check: .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright --project pyproject.toml  # not one that lies above the tree
 	@$(BIN)/lint-imports
 
 bench: .venv/.dev
