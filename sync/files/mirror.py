@@ -27,9 +27,10 @@ from ...storage.steps import step
 from ...storage.store import SQLiteSessionStore
 from .absorb import Absorbed, absorb, saved_under
 from .exchange import Displaced, leftovers, make_folder, remove, remove_torn, replace
+from .ledger import Ledger, Record, RefusedFile
 from .lines import ParsedFile, Refused, Rev, header_of, line_of, named_session, parse, parse_rev, render
 from .names import SUFFIX, file_name, is_session_path
-from .reading import FileChanged, Fingerprint, Found, first_line, look_at, read_settled
+from .reading import FileChanged, Found, first_line, look_at, read_settled
 
 MARKER = ".steno"
 CURSOR = "files"
@@ -41,23 +42,6 @@ _FEW, _FEW_PERCENT = 10, 20
 _TRIES = 3
 
 _log = logging.getLogger("steno.files")
-
-
-class Record(msgspec.Struct, frozen=True):
-    """What was last written to, or read from, a session's file; ``seq`` is that of its rev, 0 for a foreign one."""
-
-    session: int
-    path: str
-    seq: int
-    fingerprint: Fingerprint
-
-
-class RefusedFile(msgspec.Struct, frozen=True):
-    """A file that cannot be understood and is left alone until it is mended."""
-
-    path: str
-    line: int
-    reason: str
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -84,6 +68,7 @@ class Mirror:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
+        self._ledger = Ledger(store)
         self._root = root
         self._monotonic = monotonic
         self._stopping = stopping
@@ -113,11 +98,11 @@ class Mirror:
             if self._stopping():
                 return
             self._safely(path)
-        recorded = [path for _, path in self._recorded_paths()]
+        recorded = [path for _, path in self._ledger.paths()]
         self.vanished([path for path in recorded if self._missing(path)])
         for path in recorded:
             place = self._root / path
-            if not self._missing(path) and (place.is_symlink() or place.is_dir()) and not self._is_refused(path):
+            if not self._missing(path) and (place.is_symlink() or place.is_dir()) and not self._ledger.is_refused(path):
                 self._safely(place)
 
     def saved(self, paths: Iterable[Path]) -> list[str]:
@@ -125,10 +110,10 @@ class Mirror:
         gone: list[str] = []
         present: list[Path] = []
         for path in paths:
-            if path.is_dir() and not self._record_at(self._relative(path)):
+            if path.is_dir() and not self._ledger.at(self._relative(path)):
                 present += [each for each in sorted(path.rglob(f"*{SUFFIX}")) if each.is_file()]
             elif not os.path.lexists(path):
-                gone += self._known_below(path)
+                gone += self._ledger.known_below(self._relative(path))
             else:
                 present.append(path)
         present = [path for path in present if is_session_path(path.relative_to(self._root))]
@@ -143,7 +128,7 @@ class Mirror:
         return [path for path in paths if self._relative(path) in refused or self._looks_changed(path)]
 
     def _looks_changed(self, path: Path) -> bool:
-        record = self._record_at(self._relative(path))
+        record = self._ledger.at(self._relative(path))
         try:
             return record is None or look_at(path) != record.fingerprint.look
         except InvalidInput:
@@ -158,24 +143,24 @@ class Mirror:
         if not moves:
             return
         with self._store.transaction():
-            self._store.executemany("DELETE FROM files WHERE session = ?", [(before.session,) for before, _ in moves])
+            self._ledger.forget(before.session for before, _ in moves)
             for before, relative in moves:
                 self._replaced(relative)
-                self._keep(msgspec.structs.replace(before, path=relative))
-                self._store.execute("DELETE FROM refused WHERE path = ?", (before.path,))
+                self._ledger.keep(msgspec.structs.replace(before, path=relative))
+                self._ledger.mended(before.path)
         for before, relative in moves:
             _log.info("%s is now %s", before.path, relative)
 
     def _moves(self, paths: list[Path]) -> list[tuple[Record, str]]:
         """The records of sessions whose files stand elsewhere now, each with its new place."""
-        if not self._store.one("SELECT 1 FROM files LIMIT 1"):
+        if not self._ledger.count():
             return []
         claims: dict[int, list[tuple[bool, str]]] = {}
         found: dict[int, Record] = {}
         for path in paths:
             named = named_session(first_line(path)) if _is_text(path.name) else None
             row = self._store.find(named) if named else None
-            record = self._record(row.no) if row else None
+            record = self._ledger.of(row.no) if row else None
             if row and record and record.path != self._relative(path) and not self._holds(record, row.id):
                 other = path.lstat().st_ino != record.fingerprint.inode
                 claims.setdefault(row.no, []).append((other, self._relative(path)))
@@ -190,32 +175,22 @@ class Mirror:
 
     def _replaced(self, relative: str) -> None:
         """Another file stands where this one was: its session did not go with it, and is written anew after a while."""
-        record = self._record_at(relative)
+        record = self._ledger.at(relative)
         if record is not None:
-            self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
-            self._owe(record.session)
+            self._ledger.forget([record.session])
+            self._ledger.owe(record.session)
             # Whoever exchanges two files is not done yet: the other one is about to appear.
             self._not_before[record.session] = self._monotonic() + LOOK_AGAIN_S
 
-    def _known_below(self, gone: Path) -> list[str]:
-        """The files that were recorded or refused at a path that is gone: itself, or what a folder held."""
-        relative = self._relative(gone)
-        rows = self._store.execute(
-            "SELECT path FROM files WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0') "
-            "UNION SELECT path FROM refused WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0')",
-            (relative,),
-        )
-        return [path for (path,) in rows.fetchall()]
-
     def vanished(self, paths: list[str]) -> int:
         """Delete the sessions whose files are gone, if that can be meant; return how many files are missing."""
-        records = [record for path in paths if (record := self._record_at(path)) and self._missing(path)]
+        records = [record for path in paths if (record := self._ledger.at(path)) and self._missing(path)]
         for path in paths:
             if self._missing(path):
                 self._mended(path)
         if not records:
             return 0
-        total = self._store.one("SELECT count(*) FROM files")[0]
+        total = self._ledger.count()
         if not self._claim():
             return 0
         if not self._may_delete:
@@ -254,20 +229,20 @@ class Mirror:
 
     def _forget_missing(self) -> None:
         """Write the files anew that are missing from a directory that is not known to be ours."""
-        missing = [no for no, path in self._recorded_paths() if self._missing(path)]
-        self._write_again([record for no in missing if (record := self._record(no))])
+        missing = [no for no, path in self._ledger.paths() if self._missing(path)]
+        self._write_again([record for no in missing if (record := self._ledger.of(no))])
 
     def _write_again(self, records: list[Record]) -> None:
         """Let `write_pending` write these files as if they had never been; the others are passed over."""
         if records:
             with self._store.transaction():
-                self._store.executemany("DELETE FROM files WHERE session = ?", [(each.session,) for each in records])
+                self._ledger.forget(each.session for each in records)
                 self._store.set_cursor(CURSOR, 0)
 
     def _delete(self, record: Record) -> None:
         row = session_row(self._store, record.session)
         with self._store.transaction():
-            self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+            self._ledger.forget([record.session])
             if not row.hidden:
                 # Whoever removed the file knew what it showed, and nothing that came later.
                 self._store.delete(row.id, known_seq=record.seq or None)
@@ -292,7 +267,7 @@ class Mirror:
 
     def _absorb(self, path: Path) -> None:
         relative = self._relative(path)
-        record = self._record_at(relative)
+        record = self._ledger.at(relative)
         if record and look_at(path) == record.fingerprint.look:
             self._as_written(record)
             return
@@ -306,11 +281,11 @@ class Mirror:
 
     def _as_written(self, record: Record) -> None:
         """The file holds what was last written; if it had been refused, it is mended by that."""
-        refused = self._is_refused(record.path)
-        if refused or record != self._record_at(record.path):
+        refused = self._ledger.is_refused(record.path)
+        if refused or record != self._ledger.at(record.path):
             with self._store.transaction():
-                self._keep(record)
-                self._store.execute("DELETE FROM refused WHERE path = ?", (record.path,))
+                self._ledger.keep(record)
+                self._ledger.mended(record.path)
         if refused:
             self._write(record.session)
 
@@ -326,11 +301,11 @@ class Mirror:
                 if in_place:
                     if record and record.session != no:
                         self._replaced(relative)
-                    self._keep(Record(no, relative, self._rev_seq(mine), found.fingerprint))
-                    self._owe(no)
-                elif (before := self._record(no)) and self._missing(before.path):
+                    self._ledger.keep(Record(no, relative, self._rev_seq(mine), found.fingerprint))
+                    self._ledger.owe(no)
+                elif (before := self._ledger.of(no)) and self._missing(before.path):
                     self._replaced(before.path)
-                self._store.execute("DELETE FROM refused WHERE path = ?", (relative,))
+                self._ledger.mended(relative)
         except Refused as exc:
             self._refuse(relative, exc.line_number or 0, exc.reason)
             return None
@@ -350,7 +325,7 @@ class Mirror:
         theirs = self._store.find(named)
         if theirs is None:
             return None if ours else named
-        other = self._record(theirs.no)
+        other = self._ledger.of(theirs.no)
         if other is not None and other.path != relative and self._holds(other, named):
             return None
         return named
@@ -370,7 +345,7 @@ class Mirror:
             _log.info("%s is there again", displaced.target)
 
     def _is_deleted(self, displaced: Displaced) -> bool:
-        record = self._record_at(self._relative(displaced.target))
+        record = self._ledger.at(self._relative(displaced.target))
         if record is not None:
             return bool(session_row(self._store, record.session).hidden)
         try:
@@ -383,7 +358,7 @@ class Mirror:
     def _take_displaced(self, displaced: Displaced) -> bool:
         """Merge the edit that stood in the place of what we wrote; False where it must wait for the next `scan`."""
         relative = self._relative(displaced.target)
-        record = self._record_at(relative)
+        record = self._ledger.at(relative)
         try:
             found = read_settled(displaced.kept, patience_s=PATIENCE_S)
             absorbed = self._take(relative, found, record, in_place=False)
@@ -401,15 +376,13 @@ class Mirror:
 
     def _refuse(self, relative: str, line: int, reason: str) -> None:
         with self._store.transaction():
-            self._store.execute(
-                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", (relative, line, reason, self._store.now_ms())
-            )
+            self._ledger.refuse(relative, line, reason)
         _log.warning("%s, line %d: %s; the file is left alone until it is mended", relative, line, reason)
 
     def _mended(self, relative: str) -> None:
-        if self._is_refused(relative):
+        if self._ledger.is_refused(relative):
             with self._store.transaction():
-                self._store.execute("DELETE FROM refused WHERE path = ?", (relative,))
+                self._ledger.mended(relative)
 
     # From the store to the directory
 
@@ -422,7 +395,7 @@ class Mirror:
         cursor, last = self._store.cursor(CURSOR), self._store.last_seq
         ahead = self._ahead if self._ahead.cursor == cursor else _Ahead(cursor, cursor)
         upto = min(last, ahead.upto + CHUNK)
-        owed = self._owed()
+        owed = self._ledger.owed()
         waiting = dict.fromkeys(sorted({*ahead.waiting, *owed, *self._changed(ahead.upto, upto)}), 0.0)
         for no in list(waiting):
             if self._stopping():
@@ -454,7 +427,7 @@ class Mirror:
         return [no for (no,) in rows if not self._written_at(no, upto)]
 
     def _written_at(self, no: int, seq: int) -> bool:
-        record = self._record(no)
+        record = self._ledger.of(no)
         return record is not None and record.seq >= seq
 
     def _write_in_time(self, no: int, *, anew: bool) -> float | None:
@@ -481,7 +454,9 @@ class Mirror:
                 continue
             except InvalidInput as exc:
                 return self._refuse_place(no, exc)
-            self._owe_no_more(no)
+            if self._ledger.is_owed(no):
+                with self._store.transaction():
+                    self._ledger.owe_no_more(no)
             if displaced is None:
                 return True
             if not self._take_displaced(displaced):
@@ -491,15 +466,15 @@ class Mirror:
 
     def _refuse_place(self, no: int, exc: InvalidInput) -> bool:
         """Leave alone what stands in a file's place and is no file, until it is gone."""
-        record = self._record(no)
+        record = self._ledger.of(no)
         if record is not None:
             self._refuse(record.path, 0, str(exc))
         return record is not None
 
     def _replace(self, no: int, *, anew: bool) -> Displaced | None:
-        record = self._record(no)
+        record = self._ledger.of(no)
         row = session_row(self._store, no)
-        if record and self._is_refused(record.path):
+        if record and self._ledger.is_refused(record.path):
             return None
         if row.hidden:
             return self._remove(record) if record else None
@@ -513,7 +488,7 @@ class Mirror:
         make_folder(self._root, PurePath(path).parent)
         replaced = replace(self._root / path, data, expected=record.fingerprint if record else None)
         with self._store.transaction():
-            self._keep(Record(no, path, seq, replaced.written))
+            self._ledger.keep(Record(no, path, seq, replaced.written))
         step("files.recorded")
         return replaced.displaced
 
@@ -523,7 +498,7 @@ class Mirror:
         if displaced is None:
             step("files.removed")
             with self._store.transaction():
-                self._store.execute("DELETE FROM files WHERE session = ?", (record.session,))
+                self._ledger.forget([record.session])
         return displaced
 
     def _meet(self, changed: FileChanged) -> bool:
@@ -555,59 +530,20 @@ class Mirror:
     def _new_path(self, session_id: str, title: str, created_ms: int) -> str:
         name = file_name(session_id, title=title, created_ms=created_ms)
         taken, number = name, 1
-        while self._record_at(taken) or not self._missing(taken):
+        while self._ledger.at(taken) or not self._missing(taken):
             number += 1
             taken = f"{name.removesuffix(SUFFIX)}.{number}{SUFFIX}"
         return taken
 
-    # What is recorded
+    # Names and places
 
     def refused(self) -> list[RefusedFile]:
         """The files that are left alone until they are mended."""
-        return refused_files(self._store)
-
-    def _record(self, no: int) -> Record | None:
-        return self._record_where("session = ?", no)
-
-    def _record_at(self, relative: str) -> Record | None:
-        return self._record_where("path = ?", relative)
-
-    def _record_where(self, condition: str, value: object) -> Record | None:
-        row = self._store.one(
-            f"SELECT session, path, seq, size, mtime_ns, inode, sha256 FROM files WHERE {condition}",  # noqa: S608
-            (value,),
-        )
-        return Record(row[0], row[1], row[2], Fingerprint(*row[3:])) if row else None
-
-    def _recorded_paths(self) -> Iterator[tuple[int, str]]:
-        yield from self._store.execute("SELECT session, path FROM files ORDER BY session").fetchall()
-
-    def _keep(self, record: Record) -> None:
-        found = record.fingerprint
-        self._store.execute("DELETE FROM files WHERE path = ? AND session != ?", (record.path, record.session))
-        self._store.execute(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (record.session, record.path, record.seq, found.size, found.mtime_ns, found.inode, found.sha256),
-        )
-
-    def _owed(self) -> set[int]:
-        """The sessions whose files must be written although nothing may have changed: what was taken shows less."""
-        return {no for (no,) in self._store.execute("SELECT session FROM unwritten").fetchall()}
-
-    def _owe(self, no: int) -> None:
-        self._store.execute("INSERT OR IGNORE INTO unwritten VALUES (?)", (no,))
-
-    def _owe_no_more(self, no: int) -> None:
-        if self._store.one("SELECT 1 FROM unwritten WHERE session = ?", (no,)):
-            with self._store.transaction():
-                self._store.execute("DELETE FROM unwritten WHERE session = ?", (no,))
+        return self._ledger.refused()
 
     def _missing(self, relative: str) -> bool:
         """Say whether nothing at all stands there; a link that leads nowhere is something."""
         return not os.path.lexists(self._root / relative)
-
-    def _is_refused(self, relative: str) -> bool:
-        return self._store.one("SELECT 1 FROM refused WHERE path = ?", (relative,)) is not None
 
     def _relative(self, path: Path) -> str:
         """A path as it is recorded and shown; a name that is not UTF-8 is shown by its numbers."""
@@ -632,12 +568,6 @@ class _Ahead(msgspec.Struct, frozen=True):
     cursor: int = -1
     upto: int = 0
     waiting: tuple[int, ...] = ()
-
-
-def refused_files(store: SQLiteSessionStore) -> list[RefusedFile]:
-    """The files of a store's mirror that are left alone until they are mended."""
-    rows = store.execute("SELECT path, line, reason FROM refused ORDER BY path").fetchall()
-    return [RefusedFile(*row) for row in rows]
 
 
 def _with_rev(shown: SessionHeader, body: bytes, rev: Rev) -> bytes:
