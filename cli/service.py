@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from ..daemon import control
-from ..storage.errors import HomeExists, Incomplete, InvalidInput
+from ..storage.errors import HomeExists, Incomplete, InvalidInput, LocalStorageError, StenoError
 from ..storage.home import Home
 from ..storage.steps import step
 from ..storage.store import SQLiteSessionStore
@@ -20,7 +20,10 @@ from .options import format_option
 from .terminal import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..daemon.listener import Listening
+    from ..sync.files.mirror import Mirror
 
 _PASSPHRASE_FILE = click.option(
     "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the passphrase from this file."
@@ -34,13 +37,12 @@ _PASSPHRASE_FILE = click.option(
 def init(remote: str | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a home on this machine, and with --remote a vault that other devices can join."""
     home = Home.from_environment()
-    if home.exists and (remote is None or home.vault_file.exists()):
+    if home.exists and (remote is None or _belongs(home)):
         raise HomeExists(f"there is a home in {home.data} already")
-    passphrase = None if remote is None else _passphrase(passphrase_file, confirm=True)
-    device = _make_home(home)
-    if remote is not None and passphrase is not None:
-        _make_vault(home, remote, passphrase)
-    _made(home, device, as_json=as_json)
+    if remote is not None and not _belongs(home):
+        # First the vault: a remote that refuses leaves nothing behind.
+        _make_vault(home, remote, _passphrase(passphrase_file, confirm=True))
+    _made(home, _make_home(home), as_json=as_json)
 
 
 @click.command(epilog="Example:  steno join /media/usb/steno")
@@ -110,12 +112,18 @@ def status(as_json: bool) -> None:
     home.require()
     client = control.running(home)
     found = client.status() if client is not None else _status(home)
+    try:
+        home.settings()
+    except InvalidInput as exc:
+        found["problems"].append(exc.line)
     if as_json:
         print_json(found)
     else:
         _print_status(found)
-    if found["problems"]:
-        raise Incomplete(count=len(found["problems"]))
+    vault = found["vault"] or {}
+    pending = vault.get("not_sent", 0) + vault.get("pending_segments", 0)
+    if found["problems"] or pending:
+        raise Incomplete(count=len(found["problems"]) + pending)
 
 
 @click.group(epilog="Example:  steno daemon start")
@@ -192,9 +200,16 @@ def _make_home(home: Home) -> str:
     """Make the directories and the store; returns the device's id. Made twice they stay as they are."""
     home.make()
     step("home.made")
-    with SQLiteSessionStore(home.database) as store:
-        step("home.store-made")
-        return store.device
+    new = not home.exists
+    try:
+        with SQLiteSessionStore(home.database) as store:
+            step("home.store-made")
+            return store.device
+    except LocalStorageError:
+        if new:  # no room, say: a store that is not whole must not pass for one
+            for path in home.data.glob(f"{home.database.name}*"):
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _belongs(home: Home) -> bool:
@@ -237,6 +252,7 @@ async def _sync(home: Home) -> Any:
 
     from ..daemon.lock import ProcessLock  # noqa: PLC0415
     from ..storage.database import wall_ms  # noqa: PLC0415
+    from ..sync.files.mirror import Mirror as FilesMirror  # noqa: PLC0415
     from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
     from ..sync.vault.membership import required_membership  # noqa: PLC0415
     from ..sync.vault.remote import open_remote  # noqa: PLC0415
@@ -244,13 +260,35 @@ async def _sync(home: Home) -> Any:
     found = required_membership(home)
     remote = open_remote(found.url)
     try:
-        with ProcessLock(home.sync_lock, task="syncing"), SQLiteSessionStore(home.database) as store:
+        with (
+            ProcessLock(home.daemon_lock, task="the daemon"),
+            ProcessLock(home.sync_lock, task="syncing"),
+            SQLiteSessionStore(home.database) as store,
+        ):
             engine = VaultEngine(
                 store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=secrets.token_bytes
             )
-            return await engine.sync()
+            mirror = FilesMirror(store, home.sessions)
+            aside = _mirrored(mirror.start)
+            report = await engine.sync()
+            report.problems += aside or _mirrored(lambda: _write_all(mirror))
+            return report
     finally:
         await remote.close()
+
+
+def _mirrored(call: Callable[[], None]) -> list[str]:
+    """Do something for the files; what is wrong with them holds up no sync."""
+    try:
+        call()
+    except StenoError as exc:
+        return [exc.line]
+    return []
+
+
+def _write_all(mirror: Mirror) -> None:
+    while mirror.write_pending() == 0.0:
+        pass
 
 
 def _status(home: Home) -> dict[str, Any]:

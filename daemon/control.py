@@ -25,6 +25,7 @@ _LOOK_EVERY_S = 0.02
 def start(home: Home) -> DaemonClient:
     """Start a daemon in the background and wait until it answers; raises `HomeBusy` where one runs."""
     home.require()
+    home.settings()  # what is wrong with them is said here, not in a log
     holder = holder_of(home.daemon_lock)
     if holder is not None:
         raise HomeBusy(home=str(home.data), holder=holder, task="the daemon")

@@ -79,6 +79,7 @@ class Home:
         """Make the directories; made twice they stay as they are."""
         for directory in (self.data, self.sessions):
             private_directory(directory)
+            directory.chmod(0o700)  # one that was there before as well
 
     def settings(self) -> Settings:
         """What ``config.toml`` says; raises `InvalidInput` naming the key that is wrong."""
@@ -91,7 +92,8 @@ class Home:
         try:
             return msgspec.convert(read, Settings)
         except msgspec.ValidationError as exc:
-            raise InvalidInput(f"{self.config_file}: {exc}") from exc
+            known = "known are [daemon] port and [storage] durability"
+            raise InvalidInput(f"{self.config_file}: {exc}", hint=known) from exc
 
 
 def private_directory(path: Path) -> None:

@@ -15,7 +15,7 @@ from .document import leaves
 from .edit import Edit
 from .errors import InvalidInput
 from .model import NewMessage, check_object, check_tag, check_text, check_title, format_ms, parse_time
-from .registers import Register, text_of
+from .registers import text_of
 from .rows import (
     INSERT_MESSAGE,
     MESSAGE_COLUMNS,
@@ -27,12 +27,11 @@ from .rows import (
     json_column,
 )
 from .stamps import BY_HAND, DERIVED
-from .state import StateWire, family, load, refresh_session, renumber, retitle, session_row
+from .state import StateWire, family, from_wire, load, refresh_session, renumber, retitle, session_row
 from .store import SQLiteSessionStore, check_new
 from .transcripts.transcript import Transcript
 
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
-_PATHS = ("content", "sender", "parent", "model", "usage")
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -94,7 +93,7 @@ def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Trans
     shown = dict(leaves(decode_json(row.metadata)))
     wanted |= {f"metadata{where}": text for where, text in leaves(transcript.metadata) if shown.get(where) != text}
     for path, text in wanted.items():
-        if _unsettled(load(store, row.no, None, path), text):
+        if _is_news(store, row.no, None, path, text):
             edit.set(path, text)
     missing = [tag for tag in transcript.tags if f"tags/{tag}" not in family(store, row.no, 0, "tags")]
     if missing:
@@ -104,6 +103,7 @@ def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Trans
 
 
 def _messages(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript, *, created: bool) -> tuple[int, int]:
+    """How many messages were added, and how many changed."""
     here: dict[str, MessageRow] = {}
     if not created:
         sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?"  # noqa: S608
@@ -170,7 +170,7 @@ def _update(store: SQLiteSessionStore, row: SessionRow, local: MessageRow, new: 
     }  # fmt: skip
     for path, value in wanted.items():
         text = text_of(value)
-        if _unsettled(load(store, row.no, local, path), text):
+        if _is_news(store, row.no, local, path, text):
             edit.set(path, text, message=local)
     edit.finish(touched_ms=0)
     return int(edit.written)
@@ -186,12 +186,21 @@ def _as_born(local: MessageRow, new: NewMessage) -> bool:
     )
 
 
-def _unsettled(register: Register, text: bytes) -> bool:
+def _is_news(store: SQLiteSessionStore, session: int, local: MessageRow | None, path: str, text: bytes) -> bool:
     """Say whether a source has something to say: not where a person wrote over what a source had said before.
 
-    What that was may only be known on the device where it was overwritten, so it is not asked.
+    What that was may only be known on the device where it was overwritten, so it is not asked. And not what a source
+    said earlier: two files may be of one session, and each would undo the other for ever.
     """
+    register = load(store, session, local, path)
     stamp, shown = register.top
     if stamp.rank == BY_HAND:
         return all(rank == BY_HAND for _, rank in register.known)
-    return shown.text != text
+    if shown.text == text:
+        return False
+    rows = store.execute(
+        "SELECT state FROM revisions WHERE session = ? AND message = ? AND path = ?",
+        (session, local.no if local else 0, path),
+    )
+    earlier = (from_wire(store, _decode_state(state)) for (state,) in rows.fetchall())
+    return all(value.text != text for register in earlier for value in register.open.values())

@@ -41,6 +41,14 @@ LOOK_AGAIN_S = 1.0
 _FEW, _FEW_PERCENT = 10, 20
 _TRIES = 3
 
+_SAID = {
+    "birth-restored": "what is written once was changed, and is restored",
+    "line-came-back": "a line that was taken away had changed meanwhile, and came back",
+    "order-restored": "lines stood in another order, which is restored",
+    "unknown-id-added": "a line with an id that was not known here was added",
+    "deleted-line-restored": "an edit of a deleted message brought it back",
+}
+
 _log = logging.getLogger("steno.files")
 
 
@@ -311,7 +319,9 @@ class Mirror:
             return None
         step("files.absorbed")
         for report in absorbed.plan.reports:
-            _log.info("%s: %s %s", relative, report.kind, report.id or report.field or "")
+            _log.info("%s: %s (%s)", relative, _SAID[report.kind], report.id or report.field or "")
+        if absorbed.created and mine.header and mine.header.id not in (None, absorbed.session.id):
+            _log.info("%s is a copy: it became session %s", relative, absorbed.session.id)
         return absorbed
 
     def _identity(self, mine: ParsedFile, relative: str, record: Record | None) -> str | None:

@@ -54,6 +54,7 @@ def test_the_first_look_of_the_readme_works(home: Path):
     done = _run(f"steno init >/dev/null\n{first}\n{imports}", home)
     assert done.returncode == 0, done.stderr
     assert "Why does the token expire early?" in done.stdout
+    assert "No results found." not in done.stdout
     assert json.loads((home / "session.json").read_text(encoding="utf-8"))["messages"]
 
 

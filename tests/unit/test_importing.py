@@ -219,3 +219,11 @@ def test_a_refused_update_leaves_the_session_as_it_was(store: SQLiteSessionStore
 def test_a_session_without_messages_is_taken_in_too(store: SQLiteSessionStore):
     assert take_in(store, transcript(title="T")).created
     assert store.get("s").message_count == 0
+
+
+def test_two_files_of_one_session_do_not_undo_each_other_for_ever(store: SQLiteSessionStore):
+    here = transcript("one", title="T", metadata={"cwd": "/here"})
+    there = transcript("one", title="U", metadata={"cwd": "/there"})
+    for each in (here, there):
+        take_in(store, each)
+    assert [take_in(store, each).changed for each in (here, there, here)] == [0, 0, 0]
