@@ -405,3 +405,48 @@ def test_a_damaged_database_is_said_in_one_line(lonely: Device):
     lonely.home.database.write_bytes(b"not a database at all" * 1000)
     for verb in ("list", "status"):
         assert "damaged" in one_line(lonely.steno(verb, code=1))
+
+
+def test_an_init_without_room_leaves_nothing_and_works_when_there_is_room(small_disk: Path):
+    device = Device(small_disk / "home").configure()
+    ballast = fill_up(small_disk)
+    with ballast.open("r+b") as file:
+        file.truncate(ballast.stat().st_size - 32 * 1024)
+    one_line(device.steno("init", code=1))
+    assert not device.home.database.exists()
+    ballast.unlink()
+    device.steno("init")
+    assert device.json("list") == []
+
+
+def test_an_init_on_a_remote_that_has_a_vault_leaves_no_home(place: Path):
+    Device(place / "first", remote=place / "remote").make(found=True)
+    second = Device(place / "second")
+    line = one_line(second.steno("init", "--remote", str(place / "remote"), code=5, STENO_PASSPHRASE="another"))
+    assert "steno join" in line
+    assert not second.place.exists()
+
+
+def test_a_config_that_cannot_be_read_is_a_problem_in_the_status(lonely: Device):
+    lonely.home.config_file.write_text("[daemon")
+    assert "config.toml" in lonely.steno("status", code=8).out
+
+
+def test_what_waits_to_be_sent_makes_the_status_incomplete(place: Path):
+    device = Device(place / "home", remote=place / "remote").make(found=True)
+    device.steno("status")
+    device.steno("create", "--id", "x")
+    device.steno("status", code=8)
+    device.steno("sync")
+    device.steno("status")
+
+
+def test_a_sync_without_a_daemon_takes_the_files_too(place: Path):
+    device = Device(place / "home", remote=place / "remote").make(found=True)
+    device.steno("create", "--id", "x")
+    device.steno("add", "x", "before")
+    device.steno("sync")
+    path = device.file("x")
+    path.write_text(path.read_text(encoding="utf-8").replace("before", "after"), encoding="utf-8")
+    device.steno("sync")
+    assert device.contents("x") == ["after"]
