@@ -40,9 +40,6 @@ class _File(msgspec.Struct, frozen=True):
     kept: msgspec.Raw = _NOTHING
 
 
-OpenRemote = Callable[[str], Remote]
-
-
 def membership(home: Home) -> Membership | None:
     """The vault of a home; None where it has none (yet). Raises `LocalStorageError` for a file that is none."""
     file = _read(home)
