@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .storage.errors import StenoError
     from .storage.model import Message, NewMessage, SessionHeader
-    from .storage.store import SQLiteSessionStore
+    from .storage.store import Store
 
 __version__ = "0.1.0"
 
@@ -20,10 +20,10 @@ _HOMES = {
     "Message": "storage.model",
     "NewMessage": "storage.model",
     "SessionHeader": "storage.model",
-    "SQLiteSessionStore": "storage.store",
+    "Store": "storage.store",
 }
 
-__all__ = ["Message", "NewMessage", "SQLiteSessionStore", "SessionHeader", "StenoError", "__version__"]
+__all__ = ["Message", "NewMessage", "SessionHeader", "StenoError", "Store", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

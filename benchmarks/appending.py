@@ -14,7 +14,7 @@ from measure import Bench, Figure, compared, side_by_side
 from steno.storage.model import NewMessage
 from steno.storage.rows import INSERT_MESSAGE, MESSAGE_COLUMNS
 from steno.storage.sqlite import dbapi
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 GOAL = 1.8
 
@@ -29,7 +29,7 @@ def _figure(bench: Bench, size: int) -> Figure:
     texts = [prose.text(700) for _ in range(scale.appends)]
     path = _filled(bench.folder / f"session-{size}.db", size, texts)
     bare = Path(shutil.copy(path, path.with_suffix(".bare.db")))
-    store = SQLiteSessionStore(path)
+    store = Store(path)
     insert = _bare(bare, store)
 
     def ours(_: int) -> float:
@@ -52,7 +52,7 @@ def _figure(bench: Bench, size: int) -> Figure:
 
 def _filled(path: Path, size: int, texts: list[str]) -> Path:
     """A store with one session of this size, in one file."""
-    with SQLiteSessionStore(path) as store:
+    with Store(path) as store:
         store.create(id="s")
         for start in range(0, size, 2000):
             batch = [_message(at, texts) for at in range(start, min(start + 2000, size))]
@@ -65,7 +65,7 @@ def _message(at: int, texts: list[str]) -> NewMessage:
     return NewMessage(role="assistant" if at % 2 else "user", content=texts[at % len(texts)])
 
 
-def _bare(path: Path, store: SQLiteSessionStore) -> Callable[[str], None]:
+def _bare(path: Path, store: Store) -> Callable[[str], None]:
     """The same row into the same table with its indexes, in a transaction of its own, by sqlite3 alone."""
     connection = dbapi.connect(str(path), isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")

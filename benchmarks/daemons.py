@@ -22,7 +22,7 @@ from measure import Bench, Figure, percentile
 
 from steno.storage.database import Database
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 GOAL_P50_S, GOAL_P99_S = 0.3, 1.5
 GOAL_CPU_PERCENT, GOAL_MB = 0.5, 100.0
@@ -70,7 +70,7 @@ def latency(bench: Bench) -> list[Figure]:
     far.steno("join", remote)
     prose, draw = Prose(5), random.Random(5)
     seconds: list[float] = []
-    with near.daemon(), far.daemon(), SQLiteSessionStore(near.database) as store:
+    with near.daemon(), far.daemon(), Store(near.database) as store:
         session = store.create(title="latency").id
         with Database(far.database, read_only=True) as other:
             for at in range(bench.scale.arrivals + 1):

@@ -18,7 +18,7 @@ from mirroring import Vault
 
 from steno.storage.errors import InvalidInput
 from steno.storage.importing import take_in
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.storage.transcripts import read_transcripts
 
 GOAL_MB_PER_S = 25.0
@@ -41,12 +41,12 @@ def figures(bench: Bench) -> list[Figure]:
     seconds: list[float] = []
     raw: list[float] = []
     for at in range(bench.scale.import_rounds + 1):
-        with SQLiteSessionStore(bench.folder / f"import-{at}.db") as store:
+        with Store(bench.folder / f"import-{at}.db") as store:
             raw.append(seconds_of(lambda: _read(corpus.files)))
             seconds.append(seconds_of(lambda store=store: _import(store, corpus.files)))
     rates = [corpus.size_bytes / 1e6 / each for each in seconds[1:] or seconds]
     reading = corpus.size_bytes / 1e6 / statistics.median(raw)
-    with SQLiteSessionStore(bench.folder / "import-0.db") as store:
+    with Store(bench.folder / "import-0.db") as store:
         on_remote = asyncio.run(_pushed_bytes(store))
     return [
         Figure(
@@ -86,7 +86,7 @@ def _readable(path: Path) -> bool:
         return False
 
 
-def _import(store: SQLiteSessionStore, files: list[Path]) -> None:
+def _import(store: Store, files: list[Path]) -> None:
     """As ``steno import`` does: each file whole."""
     for path in files:
         found = read_transcripts(path, name=str(path), default_ms=int(path.stat().st_mtime * 1000))
@@ -105,7 +105,7 @@ def _read(files: list[Path]) -> None:
                 continue
 
 
-async def _pushed_bytes(store: SQLiteSessionStore) -> int:
+async def _pushed_bytes(store: Store) -> int:
     vault = await Vault.new()
     await vault.engine(store).push()
     return sum(len(data) for data in vault.remote.objects.values())

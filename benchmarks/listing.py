@@ -11,7 +11,7 @@ from generate import Prose
 from measure import Bench, Figure, compared, seconds_of, side_by_side
 
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 GOAL = 2.0
 
@@ -38,7 +38,7 @@ def fill(database: Path, sessions: int, *, messages: int) -> None:
     """Make a store with so many sessions of so many messages."""
     prose = Prose(2)
     start_ms = 1_760_000_000_000
-    with SQLiteSessionStore(database) as store:
+    with Store(database) as store:
         for first in range(0, sessions, 500):
             with store.transaction():
                 for at in range(first, min(first + 500, sessions)):

@@ -23,7 +23,7 @@ from steno.storage.database import wall_ms
 from steno.storage.model import NewMessage
 from steno.storage.rows import BORN_COLUMNS, INSERT_MESSAGE
 from steno.storage.sqlite import dbapi
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.sync.vault.engine import SEGMENT_BYTES, VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
 from steno.sync.vault.memory_remote import MemoryRemote
@@ -51,7 +51,7 @@ class Vault(msgspec.Struct, frozen=True):
         )
         return cls(remote, vault_id, keyring)
 
-    def engine(self, store: SQLiteSessionStore) -> VaultEngine:
+    def engine(self, store: Store) -> VaultEngine:
         """A device's way to it."""
         return VaultEngine(
             store, self.remote.peer(), vault=self.id, keyring=self.keyring, now_ms=wall_ms, draw=secrets.token_bytes
@@ -107,18 +107,18 @@ def figures(bench: Bench) -> list[Figure]:
     source = bench.folder / "source.db"
     _fill(source, count)
     empty = bench.folder / "empty.db"
-    SQLiteSessionStore(empty).close()
+    Store(empty).close()
     bare, pushed = Bare(), itertools.count()
     vaults: list[Vault] = []
 
     def push(_: int) -> float:
         vaults[:] = [asyncio.run(Vault.new())]
-        with SQLiteSessionStore(source) as store:
+        with Store(source) as store:
             return seconds_of(lambda: asyncio.run(vaults[0].engine(store).push()))
 
     def pull(_: int) -> float:
         target = Path(shutil.copy(empty, bench.folder / f"ours-{next(pushed)}.db"))
-        with SQLiteSessionStore(target) as store:
+        with Store(target) as store:
             _be_new(store)
             took = seconds_of(lambda: asyncio.run(vaults[0].engine(store).pull()))
             assert store.count()[1] == count
@@ -146,7 +146,7 @@ def figures(bench: Bench) -> list[Figure]:
 
 def _fill(path: Path, count: int) -> None:
     prose = Prose(4)
-    with SQLiteSessionStore(path) as store:
+    with Store(path) as store:
         for start in range(0, count, PER_SESSION):
             many = min(PER_SESSION, count - start)
             header = store.create(title=prose.text(40))
@@ -155,7 +155,7 @@ def _fill(path: Path, count: int) -> None:
         store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _be_new(store: SQLiteSessionStore) -> None:
+def _be_new(store: Store) -> None:
     """Give a copied empty store a name of its own."""
     with store.transaction():
         store.execute("UPDATE devices SET id = ? WHERE no = 0", ("b" * 12,))

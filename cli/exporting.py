@@ -12,7 +12,7 @@ import click
 
 from ..storage.errors import InvalidInput, LocalStorageError
 from ..storage.model import Message, SessionHeader
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from .options import examples
 from .rendering import readable
 from .stores import reading
@@ -62,12 +62,12 @@ def export(*, sessions: tuple[str, ...], every: bool, output: str | None, form: 
             note(f"Wrote {output} ({len(ids)} sessions)")
 
 
-def _all_ids(store: SQLiteSessionStore) -> list[str]:
+def _all_ids(store: Store) -> list[str]:
     """Every session that is not deleted, in the order in which they were made."""
     return [row[0] for row in store.execute("SELECT id FROM sessions WHERE hidden = 0 ORDER BY created_ms, id")]
 
 
-def _document(store: SQLiteSessionStore, headers: list[SessionHeader], form: str, *, several: bool) -> _Pieces:
+def _document(store: Store, headers: list[SessionHeader], form: str, *, several: bool) -> _Pieces:
     """A whole file: of several sessions in JSON one array, else one after the other."""
     pieces = _writer(store, form)
     if form != "json":
@@ -83,7 +83,7 @@ def _document(store: SQLiteSessionStore, headers: list[SessionHeader], form: str
     yield b"]\n" if several else b"\n"
 
 
-def _writer(store: SQLiteSessionStore, form: str) -> Callable[[SessionHeader, Iterable[Message]], _Pieces]:
+def _writer(store: Store, form: str) -> Callable[[SessionHeader, Iterable[Message]], _Pieces]:
     if form == "markdown":
         return _markdown
     if form == "json":

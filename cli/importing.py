@@ -16,7 +16,7 @@ from ..storage.errors import InvalidInput, StenoError
 from ..storage.importing import Imported, take_in
 from ..storage.restoring import bring_back
 from ..storage.steps import step
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from ..storage.transcripts import Transcript, read_transcripts
 from ..storage.transcripts.steno_json import Exported
 from .options import examples, format_option
@@ -165,7 +165,7 @@ def _tell(summary: Summary, *, as_json: bool, single: bool) -> None:
         raise _Nothing(f"{len(summary.refused)} of {summary.files + len(summary.refused)} files were refused")
 
 
-def _take_file(store: SQLiteSessionStore, name: str, source: Path | bytes, summary: Summary) -> None:
+def _take_file(store: Store, name: str, source: Path | bytes, summary: Summary) -> None:
     """Take in one file, all or nothing."""
     began_ms = int(source.stat().st_mtime * 1000) if isinstance(source, Path) else store.now_ms()
     read = read_transcripts(source, name=name, default_ms=began_ms)
@@ -181,7 +181,7 @@ def _take_file(store: SQLiteSessionStore, name: str, source: Path | bytes, summa
         summary.left_out[kind] = summary.left_out.get(kind, 0) + count
 
 
-def _take_in(store: SQLiteSessionStore, transcript: Transcript) -> Imported:
+def _take_in(store: Store, transcript: Transcript) -> Imported:
     return bring_back(store, transcript) if isinstance(transcript, Exported) else take_in(store, transcript)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from ..storage.errors import LocalStorageError
 from ..storage.search import Hit, search
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from .options import examples, filter_of, filter_options, format_option, positive
 from .stores import reading, writing
 from .terminal import columns, local_time, note, print_json, safe_line
@@ -75,7 +75,7 @@ def search_sessions(
 
 
 @contextmanager
-def _catching_up() -> Generator[SQLiteSessionStore]:
+def _catching_up() -> Generator[Store]:
     """The store, writable so that the index can catch up first; read-only where the disk refuses that."""
     with ExitStack() as stack:
         try:

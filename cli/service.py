@@ -15,7 +15,7 @@ from ..daemon import control
 from ..storage.errors import HomeExists, Incomplete, InvalidInput, LocalStorageError, StenoError
 from ..storage.home import Home
 from ..storage.steps import step
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from .options import format_option
 from .terminal import print_json
 
@@ -202,7 +202,7 @@ def _make_home(home: Home) -> str:
     step("home.made")
     new = not home.exists
     try:
-        with SQLiteSessionStore(home.database) as store:
+        with Store(home.database) as store:
             step("home.store-made")
             return store.device
     except LocalStorageError:
@@ -263,7 +263,7 @@ async def _sync(home: Home) -> Any:
         with (
             ProcessLock(home.daemon_lock, task="the daemon"),
             ProcessLock(home.sync_lock, task="syncing"),
-            SQLiteSessionStore(home.database) as store,
+            Store(home.database) as store,
         ):
             engine = VaultEngine(
                 store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=secrets.token_bytes
@@ -294,7 +294,7 @@ def _write_all(mirror: Mirror) -> None:
 def _status(home: Home) -> dict[str, Any]:
     from ..daemon.status import status_of  # noqa: PLC0415
 
-    with SQLiteSessionStore(home.database, read_only=True) as store:
+    with Store(home.database, read_only=True) as store:
         return status_of(store, home)
 
 

@@ -8,7 +8,7 @@ import click
 
 from ..storage.model import Message, SessionHeader
 from ..storage.shape import message_json, session_json
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from .options import examples, format_option, positive
 from .rendering import readable
 from .stores import reading
@@ -46,9 +46,7 @@ def show(*, session: str, limit: int | None, skip: int, last: int | None, summar
             _print(header, messages, summary=summary)
 
 
-def _chosen(
-    store: SQLiteSessionStore, session: str, *, skip: int, limit: int | None, last: int | None
-) -> Iterable[Message]:
+def _chosen(store: Store, session: str, *, skip: int, limit: int | None, last: int | None) -> Iterable[Message]:
     if last is not None:
         return store.newest_messages(session, last)
     return store.messages(session, skip=skip, limit=limit)

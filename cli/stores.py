@@ -10,24 +10,24 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..storage.home import Home
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 
 
 @contextmanager
-def reading() -> Generator[SQLiteSessionStore]:
+def reading() -> Generator[Store]:
     """The store to look at, as it is at one moment; raises `NoHome`."""
     home = Home.from_environment()
     home.require()
-    with SQLiteSessionStore(home.database, read_only=True) as store:
+    with Store(home.database, read_only=True) as store:
         # One snapshot: a session and its messages are read by several statements.
         store.execute("BEGIN")
         yield store
 
 
 @contextmanager
-def writing() -> Generator[SQLiteSessionStore]:
+def writing() -> Generator[Store]:
     """The store to write to; raises `NoHome`."""
     home = Home.from_environment()
     home.require()
-    with SQLiteSessionStore(home.database, durability=home.settings().storage.durability) as store:
+    with Store(home.database, durability=home.settings().storage.durability) as store:
         yield store

@@ -10,7 +10,7 @@ from ..storage.errors import InvalidInput, SessionNotFound, StenoError
 from ..storage.listing import resolve_deleted
 from ..storage.model import Content, Json, NewMessage, SessionHeader, check_content
 from ..storage.shape import message_json, session_json
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from .options import examples, format_option, json_object, json_value
 from .stores import reading, writing
 from .terminal import local_time, note, one_line_json, print_json, safe_line
@@ -255,7 +255,7 @@ def _piped() -> str:
         raise InvalidInput(f"standard input is not UTF-8 text ({exc.reason} at byte {exc.start})") from exc
 
 
-def _target(store: SQLiteSessionStore, ref: str, *, make: bool) -> str:
+def _target(store: Store, ref: str, *, make: bool) -> str:
     """The session to add to. With ``make`` only a whole id counts, so that a script never meets another's session."""
     if not make:
         return store.resolve(ref)
@@ -267,7 +267,7 @@ def _target(store: SQLiteSessionStore, ref: str, *, make: bool) -> str:
     return ref if store.find(ref) else store.create(id=ref).id
 
 
-def _resolve_all(store: SQLiteSessionStore, refs: tuple[str, ...], *, deleted: bool = False) -> list[str]:
+def _resolve_all(store: Store, refs: tuple[str, ...], *, deleted: bool = False) -> list[str]:
     """The ids of several references, each once; raises `SessionNotFound` naming all that are unknown."""
     found: list[str] = []
     unknown: list[str] = []
@@ -281,7 +281,7 @@ def _resolve_all(store: SQLiteSessionStore, refs: tuple[str, ...], *, deleted: b
     return list(dict.fromkeys(found))
 
 
-def _resolve_either(store: SQLiteSessionStore, ref: str) -> str:
+def _resolve_either(store: Store, ref: str) -> str:
     """A session that was deleted; one that was not stays as it is."""
     try:
         return resolve_deleted(store, ref)

@@ -29,7 +29,7 @@ from ..storage.errors import HomeBusy, RemoteNotConfigured, StenoError
 from ..storage.home import Home, write_private
 from ..storage.search import index
 from ..storage.steps import step
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from ..sync.files.mirror import Mirror
 from ..sync.vault.engine import SyncReport, VaultEngine
 from ..sync.vault.membership import Membership, membership
@@ -78,7 +78,7 @@ class Signal:
 class Daemon:
     """The jobs of one home while they run. None ends the daemon: what one raises is said, and it begins anew."""
 
-    def __init__(self, home: Home, open_store: Callable[[], SQLiteSessionStore]) -> None:
+    def __init__(self, home: Home, open_store: Callable[[], Store]) -> None:
         self._home = home
         self._open_store = open_store
         self._reader = open_store()
@@ -384,8 +384,8 @@ async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
 
-        def open_store() -> SQLiteSessionStore:
-            return SQLiteSessionStore(home.database, durability=settings.storage.durability)
+        def open_store() -> Store:
+            return Store(home.database, durability=settings.storage.durability)
 
         def ready(listening: Listening) -> None:
             running = {

@@ -23,7 +23,7 @@ from ..storage.errors import InvalidInput
 from ..storage.model import Json, check_message_id, check_session_id
 from ..storage.search import search
 from ..storage.shape import message_json, session_json
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 from .bodies import (
     MAX_BODY_BYTES,
     PATCH_TYPES,
@@ -57,16 +57,16 @@ class Api:
     them, after the server stopped. ``status`` and ``sync_now`` run on the event loop.
     """
 
-    store: SQLiteSessionStore
+    store: Store
     thread: Executor
     status: Callable[[], dict[str, Any]]
     sync_now: Callable[[], Awaitable[dict[str, Any]]]
 
-    async def run(self, work: Callable[[SQLiteSessionStore], Result]) -> Result:
+    async def run(self, work: Callable[[Store], Result]) -> Result:
         """Run work on the store's thread."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, work, self.store)
 
-    async def answer(self, work: Callable[[SQLiteSessionStore], Json], *, status: int = 200) -> web.Response:
+    async def answer(self, work: Callable[[Store], Json], *, status: int = 200) -> web.Response:
         """Answer with the result of work, made JSON on the store's thread too."""
         return _json(await self.run(lambda store: msgspec.json.encode(work(store))), status=status)
 
@@ -153,7 +153,7 @@ class _Routes:
         patch = given(decoded(await body_of(request, types=PATCH_TYPES), SessionPatch))
         others: dict[str, Any] = {name: patch.pop(name) for name in ("tags", "metadata", "state") if name in patch}
 
-        def change(store: SQLiteSessionStore) -> Json:
+        def change(store: Store) -> Json:
             with store.transaction():
                 header = store.get(session)
                 changes = {name: _or_removal(value, getattr(header, name)) for name, value in others.items()}
@@ -182,7 +182,7 @@ class _Routes:
         session = _session(request)
         batch, single = message_bodies(await body_of(request))
 
-        def add(store: SQLiteSessionStore) -> Json:
+        def add(store: Store) -> Json:
             with store.transaction():
                 if store.find(session) is None:
                     store.create(id=session)
@@ -196,7 +196,7 @@ class _Routes:
         session, message = _session(request), _message(request)
         patch = given(decoded(await body_of(request, types=PATCH_TYPES), MessagePatch))
 
-        def change(store: SQLiteSessionStore) -> Json:
+        def change(store: Store) -> Json:
             with store.transaction():
                 before = store.get_message(session, message)
                 changes = dict(patch)
@@ -213,7 +213,7 @@ class _Routes:
         _parameters(request, ())
         session, message = _session(request), _message(request)
 
-        def delete(store: SQLiteSessionStore) -> Json:
+        def delete(store: Store) -> Json:
             store.delete_message(session, message)
             return message_json(store.get_message(session, message))
 

@@ -17,7 +17,7 @@ from ..storage.listing import Filter, listed
 from ..storage.model import check_status, parse_time
 from ..storage.rows import MESSAGE_COLUMNS, MessageRow, message
 from ..storage.shape import message_json, session_json
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -50,7 +50,7 @@ def filter_of(given: Mapping[str, Sequence[str]]) -> Filter:
 
 
 def session_page(
-    store: SQLiteSessionStore,
+    store: Store,
     *,
     chosen: Filter,
     cursor: str = "",
@@ -67,7 +67,7 @@ def session_page(
 
 
 def message_page(
-    store: SQLiteSessionStore, session_id: str, *, cursor: str | None = None, limit: int | None = None
+    store: Store, session_id: str, *, cursor: str | None = None, limit: int | None = None
 ) -> dict[str, Any]:
     """Messages in order. A ``limit`` alone shows the newest, and ``next`` leads to older ones.
 
@@ -88,9 +88,7 @@ def message_page(
     return {"messages": [message_json(message(row)) for row in shown], "next": following}
 
 
-def _rows(
-    store: SQLiteSessionStore, session: int, place: int, *, older: bool, limit: int
-) -> tuple[list[MessageRow], bool]:
+def _rows(store: Store, session: int, place: int, *, older: bool, limit: int) -> tuple[list[MessageRow], bool]:
     """The rows on one side of a place, the nearest first, and whether there are more."""
     sign, way = ("<", "DESC") if older else (">", "ASC")
     condition = f"session = ? AND hidden = 0 AND ord {sign} ? ORDER BY ord {way} LIMIT ?"
@@ -105,7 +103,7 @@ def _rows(
     return rows, False
 
 
-def _place_of(store: SQLiteSessionStore, session: int, message_id: str) -> int:
+def _place_of(store: Store, session: int, message_id: str) -> int:
     row = store.one("SELECT ord FROM messages WHERE session = ? AND id = ?", (session, message_id))
     if row is None:
         raise _bad_cursor()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..storage.home import Home
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 
 _UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2"
 _UNSENT_MESSAGES = (
@@ -14,7 +14,7 @@ _UNSENT_MESSAGES = (
 )
 
 
-def status_of(store: SQLiteSessionStore, home: Home, *, live: dict[str, Any] | None = None) -> dict[str, Any]:
+def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -> dict[str, Any]:
     """The status of a home. ``live`` is what only a running daemon knows; None where none runs."""
     sessions, messages = store.count()
     vault = _vault(store, home)
@@ -44,7 +44,7 @@ def status_of(store: SQLiteSessionStore, home: Home, *, live: dict[str, Any] | N
     return found
 
 
-def _vault(store: SQLiteSessionStore, home: Home) -> dict[str, Any] | None:
+def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     if not home.vault_file.exists():
         return None
     from ..sync.vault.membership import membership  # noqa: PLC0415  cryptography: only where there is a vault
@@ -67,7 +67,7 @@ def _vault(store: SQLiteSessionStore, home: Home) -> dict[str, Any] | None:
     }
 
 
-def _behind(store: SQLiteSessionStore, consumer: str) -> int:
+def _behind(store: Store, consumer: str) -> int:
     since = store.cursor(consumer)
     return sum(
         store.one(f"SELECT count(*) FROM {table} WHERE seq > ?", (since,))[0]  # noqa: S608

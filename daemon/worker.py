@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ..storage.store import SQLiteSessionStore
+from ..storage.store import Store
 
 _T = TypeVar("_T")
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 class Worker:
     """One thread and the store that is used on it alone."""
 
-    def __init__(self, name: str, open_store: Callable[[], SQLiteSessionStore]) -> None:
+    def __init__(self, name: str, open_store: Callable[[], Store]) -> None:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"steno-{name}")
         try:
             self.store = self.thread.submit(open_store).result()

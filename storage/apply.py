@@ -60,7 +60,7 @@ from .state import (
     session_row,
     to_wire,
 )
-from .store import SQLiteSessionStore
+from .store import Store
 
 SLICE_ROWS = 2000
 _MAX_LIFE = 1 << 31
@@ -98,7 +98,7 @@ def slices(batch: Batch, *, rows: int = SLICE_ROWS) -> Iterator[list[SessionChan
         yield part
 
 
-def apply(store: SQLiteSessionStore, batch: Batch, part: list[SessionChange], *, done: Applied) -> None:
+def apply(store: Store, batch: Batch, part: list[SessionChange], *, done: Applied) -> None:
     """Merge one slice of a batch. Needs a transaction; what was done is added to ``done``."""
     authors = _Authors(store, batch.devices)
     for change in part:
@@ -145,7 +145,7 @@ class _Session:
 
     def __init__(
         self,
-        store: SQLiteSessionStore,
+        store: Store,
         change: SessionChange,
         births: list[SessionBirth],
         authors: _Authors,

@@ -16,7 +16,7 @@ from .model import Json, format_ms
 from .registers import REMOVED, Register, value_of
 from .stamps import BY_HAND, Stamp, clock_ms
 from .state import VECTORS, family, find_message, load
-from .store import SQLiteSessionStore
+from .store import Store
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Conflict(msgspec.Struct, frozen=True):
     others: list[Written]
 
 
-def conflicts(store: SQLiteSessionStore) -> Iterator[Conflict]:
+def conflicts(store: Store) -> Iterator[Conflict]:
     """Every open conflict of a session that is shown, the last one first."""
     rows = store.execute(
         "SELECT registers.path, sessions.no, sessions.id, sessions.title, messages.id FROM registers "

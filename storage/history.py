@@ -17,7 +17,7 @@ from .registers import EMPTY, Known, Register, value_of
 from .rows import SCALARS, MessageRow, SessionRow, content_column, decode_json, header, json_column, message
 from .stamps import BY_HAND
 from .state import StateWire, birth_stamps, document, from_wire, implied, load
-from .store import SQLiteSessionStore
+from .store import Store
 
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 
@@ -25,7 +25,7 @@ _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 class Past:
     """One session as it was at ``seq``; needs to be used inside one transaction."""
 
-    def __init__(self, store: SQLiteSessionStore, session: SessionRow, seq: int) -> None:
+    def __init__(self, store: Store, session: SessionRow, seq: int) -> None:
         self._store = store
         self._session = session
         self.seq = seq

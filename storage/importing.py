@@ -28,7 +28,7 @@ from .rows import (
 )
 from .stamps import BY_HAND, DERIVED
 from .state import StateWire, family, from_wire, load, refresh_session, renumber, retitle, session_row
-from .store import SQLiteSessionStore, check_new
+from .store import Store, check_new
 from .transcripts.transcript import Transcript
 
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
@@ -43,7 +43,7 @@ class Imported(msgspec.Struct, frozen=True):
     changed: int
 
 
-def take_in(store: SQLiteSessionStore, transcript: Transcript) -> Imported:
+def take_in(store: Store, transcript: Transcript) -> Imported:
     """Bring a session up to a transcript of it, all or nothing; raises `InvalidInput`."""
     transcript = _checked(transcript)
     with store.transaction():
@@ -82,7 +82,7 @@ def _checked(transcript: Transcript) -> Transcript:
     )
 
 
-def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript) -> int:
+def _update_header(store: Store, row: SessionRow, transcript: Transcript) -> int:
     """Write what the source now says otherwise of the session; a value that a person wrote stays."""
     edit = Edit(store, row, rank=DERIVED)
     wanted: dict[str, bytes] = {}
@@ -102,7 +102,7 @@ def _update_header(store: SQLiteSessionStore, row: SessionRow, transcript: Trans
     return int(edit.written)
 
 
-def _messages(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript, *, created: bool) -> tuple[int, int]:
+def _messages(store: Store, row: SessionRow, transcript: Transcript, *, created: bool) -> tuple[int, int]:
     """How many messages were added, and how many changed."""
     here: dict[str, MessageRow] = {}
     if not created:
@@ -117,7 +117,7 @@ def _messages(store: SQLiteSessionStore, row: SessionRow, transcript: Transcript
     return len(fresh), edited
 
 
-def _insert(store: SQLiteSessionStore, row: SessionRow, fresh: list[NewMessage], default_ms: int) -> None:
+def _insert(store: Store, row: SessionRow, fresh: list[NewMessage], default_ms: int) -> None:
     if not fresh:
         return
     seq, clock = store.advance(len(fresh))
@@ -160,7 +160,7 @@ def _insert(store: SQLiteSessionStore, row: SessionRow, fresh: list[NewMessage],
         retitle(store, row.no)
 
 
-def _update(store: SQLiteSessionStore, row: SessionRow, local: MessageRow, new: NewMessage) -> int:
+def _update(store: Store, row: SessionRow, local: MessageRow, new: NewMessage) -> int:
     """Write what the source now says otherwise of a message that is here."""
     if not local.edited and _as_born(local, new):
         return 0
@@ -186,7 +186,7 @@ def _as_born(local: MessageRow, new: NewMessage) -> bool:
     )
 
 
-def _is_news(store: SQLiteSessionStore, session: int, local: MessageRow | None, path: str, text: bytes) -> bool:
+def _is_news(store: Store, session: int, local: MessageRow | None, path: str, text: bytes) -> bool:
     """Say whether a source has something to say: not where a person wrote over what a source had said before.
 
     What that was may only be known on the device where it was overwritten, so it is not asked. And not what a source

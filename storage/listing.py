@@ -13,7 +13,7 @@ import msgspec
 
 from .errors import AmbiguousRef, SessionNotFound
 from .model import SessionHeader
-from .store import SQLiteSessionStore
+from .store import Store
 
 Condition = tuple[str, tuple[Any, ...]]
 
@@ -51,7 +51,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def listed(
-    store: SQLiteSessionStore,
+    store: Store,
     chosen: Filter,
     *,
     sort: str = "date",
@@ -75,7 +75,7 @@ def listed(
     )
 
 
-def resolve_deleted(store: SQLiteSessionStore, ref: str) -> str:
+def resolve_deleted(store: Store, ref: str) -> str:
     """The id of the deleted session that a reference means: an id, its unique prefix, or an exact title."""
     for where, parameters in (
         ("id = ?", (ref,)),

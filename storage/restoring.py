@@ -11,11 +11,11 @@ from .importing import Imported, take_in
 from .registers import text_of
 from .stamps import DERIVED
 from .state import touch
-from .store import SQLiteSessionStore
+from .store import Store
 from .transcripts.steno_json import Exported
 
 
-def bring_back(store: SQLiteSessionStore, exported: Exported) -> Imported:
+def bring_back(store: Store, exported: Exported) -> Imported:
     """Bring a session up to an export of it, all or nothing; raises `InvalidInput`."""
     with store.transaction():
         done = take_in(store, exported)
@@ -24,7 +24,7 @@ def bring_back(store: SQLiteSessionStore, exported: Exported) -> Imported:
         return done
 
 
-def _settle(store: SQLiteSessionStore, exported: Exported) -> None:
+def _settle(store: Store, exported: Exported) -> None:
     row = store.find(exported.id)
     if row is None:
         return

@@ -29,7 +29,8 @@ INSERT_MESSAGE = (
 )
 SESSION_COLUMNS = (
     "no, id, life, seq, local_seq, births, touched, title, automatic, status, provider, model, user_id, tags, "
-    "metadata, state, created_ms, updated_ms, message_count, deleted_ms, hidden, vectors, incomplete"
+    "metadata, state, created_ms, updated_ms, message_count, deleted_ms, hidden, vectors, incomplete, size_bytes, "
+    "purged"
 )
 
 HIDDEN_ITSELF, HIDDEN_IN_VECTOR = 1, 2
@@ -84,6 +85,8 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     hidden: int
     vectors: int
     incomplete: int
+    size_bytes: int
+    purged: int
 
 
 class MessageRow(msgspec.Struct, frozen=True, array_like=True):

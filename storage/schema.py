@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database as SchemaDatabase
 
-VERSION = 1
+VERSION = 2
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -117,7 +117,30 @@ INSERT INTO search (search, rank) VALUES ('hashsize', 16777216);  -- a slice of 
 INSERT INTO clock VALUES (1, 0, 0, 0);
 """
 
-MIGRATIONS = (_FIRST,)
+_SECOND = """
+ALTER TABLE sessions ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;  -- cached: contents of the shown messages
+UPDATE sessions SET size_bytes =
+    (SELECT ifnull(sum(length(CAST(content AS BLOB))), 0) FROM messages WHERE session = sessions.no AND hidden = 0);
+ALTER TABLE sessions ADD COLUMN purged INTEGER NOT NULL DEFAULT 0;      -- the greatest life that was purged, or 0
+CREATE INDEX sessions_user ON sessions (user_id, hidden, updated_ms) WHERE user_id IS NOT NULL;
+
+CREATE TABLE users (
+    id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, deleted_ms INTEGER,
+    email TEXT, first_name TEXT, last_name TEXT, metadata TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE actors (
+    device INTEGER NOT NULL, clock INTEGER NOT NULL, actor TEXT NOT NULL, PRIMARY KEY (device, clock)
+) WITHOUT ROWID;
+
+DROP TABLE search;
+CREATE VIRTUAL TABLE search USING fts5 (
+    text, stems, content = '', contentless_delete = 1, detail = full, tokenize = "unicode61 remove_diacritics 2"
+);
+INSERT INTO search (search, rank) VALUES ('hashsize', 16777216);
+DELETE FROM cursors WHERE name = 'search';
+"""
+
+MIGRATIONS = (_FIRST, _SECOND)
 
 
 def ready(connection: Connection, path: Path, *, read_only: bool) -> bool:

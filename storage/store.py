@@ -102,7 +102,7 @@ class Placed(NamedTuple):
     inserted: bool
 
 
-class SQLiteSessionStore(Database):
+class Store(Database):
     """Sessions and messages in one SQLite file."""
 
     # Reading

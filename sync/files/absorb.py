@@ -20,7 +20,7 @@ from ...storage.registers import REMOVED, Known, text_of
 from ...storage.rows import HIDDEN_IN_VECTOR, SCALARS, MessageRow, SessionRow, decode_json, header, json_column, message
 from ...storage.stamps import BY_HAND
 from ...storage.state import find_message, load, recount, refresh_session, retitle, session_row
-from ...storage.store import Placed, SQLiteSessionStore, check_new
+from ...storage.store import Placed, Store, check_new
 from .alignment import Accepted, accepted, shares_a_line
 from .lines import Header, ParsedFile, Rev, header_of, line_of, parse_rev
 from .plan import (
@@ -49,7 +49,7 @@ class Absorbed(msgspec.Struct, frozen=True):
     plan: Plan
 
 
-def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | None, revive: bool = True) -> Absorbed:
+def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bool = True) -> Absorbed:
     """Bring the session up to a saved file of it; None makes a new session. Needs a transaction.
 
     A deleted session is restored by its file; with ``revive`` False only by one that changes something.
@@ -84,7 +84,7 @@ def absorb(store: SQLiteSessionStore, mine: ParsedFile, *, session_id: str | Non
     return Absorbed(session_row(store, row.no), created, decided)
 
 
-def _born(store: SQLiteSessionStore, mine: ParsedFile, session_id: str | None) -> SessionRow:
+def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
     stated = mine.header
     created_ms = parse_time(stated.created_at) if stated and stated.created_at else None
     if created_ms is None:
@@ -99,7 +99,7 @@ def _born(store: SQLiteSessionStore, mine: ParsedFile, session_id: str | None) -
     )
 
 
-def _past(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> Past | None:
+def _past(store: Store, row: SessionRow, rev: Rev | None) -> Past | None:
     if rev is None or rev.store != store.store_name or rev.seq > store.last_seq:
         return None
     return Past(store, row, rev.seq)
@@ -111,7 +111,7 @@ def _base(past: Past) -> Base:
     return Base(header_of(then, rev=_REFERENCE_REV), lines, automatic_title=then.automatic_title)
 
 
-def _current(store: SQLiteSessionStore, row: SessionRow, past: Past | None, *, created: bool) -> Current:
+def _current(store: Store, row: SessionRow, past: Past | None, *, created: bool) -> Current:
     shown = header_of(header(row), rev=_REFERENCE_REV)
     if created:
         shown = msgspec.structs.replace(shown, id=None)
@@ -127,13 +127,11 @@ def _current(store: SQLiteSessionStore, row: SessionRow, past: Past | None, *, c
     return Current(shown, held, automatic_title=bool(row.automatic))
 
 
-def _content_changed(store: SQLiteSessionStore, row: SessionRow, each: MessageRow, past: Past) -> bool:
+def _content_changed(store: Store, row: SessionRow, each: MessageRow, past: Past) -> bool:
     return bool(each.edited) and past.register(each, "content") != load(store, row.no, each, "content")
 
 
-def _carry_out(
-    store: SQLiteSessionStore, row: SessionRow, decided: Plan, past: Past | None, earlier: Written
-) -> Written:
+def _carry_out(store: Store, row: SessionRow, decided: Plan, past: Past | None, earlier: Written) -> Written:
     placed = {f"tags/{tag}" for action in decided.actions if isinstance(action, SetTags) for tag in action.order or ()}
 
     def base(each: MessageRow | None, path: str) -> Known:
@@ -160,14 +158,14 @@ def _carry_out(
     return {**edit.stamps, **_births(store, added)}
 
 
-def _deletion(store: SQLiteSessionStore, row: SessionRow, each: MessageRow, base: Known, earlier: Written) -> bytes:
+def _deletion(store: Store, row: SessionRow, each: MessageRow, base: Known, earlier: Written) -> bytes:
     """The deletion of a line by someone who knew its base, and what the same person had saved since."""
     own = frozenset(earlier.get(f"{each.id}\ncontent", ()))
     known = base if base or own else load(store, row.no, each, "content").known
     return encode(Vector(dict(known), own, store.now_ms()))
 
 
-def _births(store: SQLiteSessionStore, added: Sequence[MessageRow]) -> Written:
+def _births(store: Store, added: Sequence[MessageRow]) -> Written:
     """The stamps that new lines gave: the next save of an editor that does not reload knows of them."""
     written: Written = {}
     for each in added:
@@ -202,7 +200,7 @@ def _edit(edit: Edit, each: MessageRow, action: EditMessage) -> None:
     edit.set_leaves("metadata", [(pointer(leaf.path), _text(leaf.value)) for leaf in leaves], message=each)
 
 
-def _add(store: SQLiteSessionStore, row: SessionRow, actions: Sequence[AddMessage]) -> list[MessageRow]:
+def _add(store: Store, row: SessionRow, actions: Sequence[AddMessage]) -> list[MessageRow]:
     if not actions:
         return []
     placed = [_placed(store, action) for action in actions]
@@ -216,7 +214,7 @@ def _add(store: SQLiteSessionStore, row: SessionRow, actions: Sequence[AddMessag
     return added
 
 
-def _placed(store: SQLiteSessionStore, action: AddMessage) -> Placed:
+def _placed(store: Store, action: AddMessage) -> Placed:
     line = action.message
     new = NewMessage(
         id=action.id,
@@ -234,7 +232,7 @@ def _placed(store: SQLiteSessionStore, action: AddMessage) -> Placed:
     return Placed(new, action.id, check_new(new), time_ms, action.after_id, inserted=action.insertion)
 
 
-def _found(store: SQLiteSessionStore, row: SessionRow, message_id: str) -> MessageRow:
+def _found(store: Store, row: SessionRow, message_id: str) -> MessageRow:
     each = find_message(store, row.no, message_id)
     assert each is not None, "the plan names messages of the session only"
     return each
@@ -258,7 +256,7 @@ class _Save(msgspec.Struct, frozen=True):
     written: Written
 
 
-def saved_under(store: SQLiteSessionStore, row: SessionRow, header: Header) -> bool:
+def saved_under(store: Store, row: SessionRow, header: Header) -> bool:
     """Say whether a file of this session was saved before with this id and rev: a copy that is saved again."""
     last = _last_save(store, row, parse_rev(header.rev))
     return last is not None and last.accepted.header is not None and last.accepted.header.id == header.id
@@ -269,14 +267,14 @@ def _may_be_taken_twice(row: SessionRow, save: Accepted) -> bool:
     return bool(save.given or save.anew) or (save.header is not None and save.header.id != row.id)
 
 
-def _last_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None) -> _Save | None:
+def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> _Save | None:
     found = store.one("SELECT lines FROM saves WHERE session = ? AND rev = ?", (row.no, _saved_rev(rev)))
     if found is None:
         return None
     return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(found[0]), type=_Save)
 
 
-def _keep_save(store: SQLiteSessionStore, row: SessionRow, rev: Rev | None, save: _Save) -> None:
+def _keep_save(store: Store, row: SessionRow, rev: Rev | None, save: _Save) -> None:
     """Keep a save, and the last few of the session: an editor or a program may still hold what those were made from."""
     lines = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(save))
     store.execute(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ...storage.store import SQLiteSessionStore
+from ...storage.store import Store
 from .reading import Fingerprint
 
 
@@ -34,7 +34,7 @@ class RefusedFile(msgspec.Struct, frozen=True):
 class Ledger:
     """The records of one mirror in the store's own database."""
 
-    def __init__(self, store: SQLiteSessionStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def of(self, session: int) -> Record | None:

@@ -24,7 +24,7 @@ from ...storage.model import SessionHeader
 from ...storage.rows import header, message
 from ...storage.state import session_row
 from ...storage.steps import step
-from ...storage.store import SQLiteSessionStore
+from ...storage.store import Store
 from .absorb import Absorbed, absorb, saved_under
 from .exchange import Displaced, leftovers, make_folder, remove, remove_torn, replace
 from .ledger import Ledger, Record, RefusedFile
@@ -69,7 +69,7 @@ class Mirror:
 
     def __init__(
         self,
-        store: SQLiteSessionStore,
+        store: Store,
         root: Path,
         *,
         monotonic: Callable[[], float] = time.monotonic,

@@ -28,7 +28,7 @@ from ...storage.errors import (
     RemoteUnreachable,
 )
 from ...storage.steps import step
-from ...storage.store import SQLiteSessionStore
+from ...storage.store import Store
 from .ledger import Intent, Ledger
 from .names import Draw, SegmentName, new_id
 from .plan import PullPlan, plan_pull
@@ -80,7 +80,7 @@ class VaultEngine:
 
     def __init__(
         self,
-        store: SQLiteSessionStore,
+        store: Store,
         remote: Remote,
         *,
         vault: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...storage.store import SQLiteSessionStore
+from ...storage.store import Store
 from .names import SegmentName
 from .ranges import Cursor, Ranges
 
@@ -33,7 +33,7 @@ class Problem(msgspec.Struct, frozen=True):
 class Ledger:
     """The records of one vault in the store's own database."""
 
-    def __init__(self, store: SQLiteSessionStore, vault: str) -> None:
+    def __init__(self, store: Store, vault: str) -> None:
         self.store = store
         self.vault = vault
 

@@ -26,7 +26,7 @@ from steno.storage.database import wall_ms
 from steno.storage.errors import StenoError
 from steno.storage.home import Home
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.sync.files.mirror import Mirror
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
@@ -75,7 +75,7 @@ class Device:
         """Make the home; with a remote, make its vault or join it."""
         self.configure()
         self.home.make()
-        SQLiteSessionStore(self.home.database).close()
+        Store(self.home.database).close()
         if self.remote is not None and found:
             vault = make_vault(
                 self.home, str(self.remote), passphrase=PASSPHRASE, made=str, draw=os.urandom, cost=MINIMUM_COST
@@ -193,9 +193,9 @@ class Device:
     # The store, for looking often
 
     @contextmanager
-    def store(self, *, write: bool = False) -> Generator[SQLiteSessionStore]:
+    def store(self, *, write: bool = False) -> Generator[Store]:
         """The device's store, opened beside the daemon's."""
-        with SQLiteSessionStore(self.home.database, read_only=not write) as store:
+        with Store(self.home.database, read_only=not write) as store:
             yield store
 
     def contents(self, session: str) -> list[Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 STENO = [sys.executable, "-m", "steno.cli.main"]
 
@@ -23,7 +23,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    SQLiteSessionStore(tmp_path / "steno.db").close()
+    Store(tmp_path / "steno.db").close()
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def test_a_session_is_made_filled_found_changed_and_deleted(run: Run) -> None:
 
 
 def test_output_in_a_pipe_has_no_colour_and_no_cut_titles(run: Run, home: Path) -> None:
-    with SQLiteSessionStore(home / "steno.db") as store:
+    with Store(home / "steno.db") as store:
         store.create(id="abc123", title="long " * 60)
     out = run("list").stdout.decode()
     assert "\x1b" not in out
@@ -62,7 +62,7 @@ def test_output_in_a_pipe_has_no_colour_and_no_cut_titles(run: Run, home: Path) 
 
 
 def test_a_line_fits_the_terminal_and_steers_it_nowhere(environment: dict[str, str], home: Path) -> None:
-    with SQLiteSessionStore(home / "steno.db") as store:
+    with Store(home / "steno.db") as store:
         store.create(id="abc123", title="\x1b[2J\x9b2J" + "日本語" * 60)
     shown = _on_a_terminal(["list"], environment | {"COLUMNS": "60"})
     assert not {"\x1b", "\x9b"} & set(shown)
@@ -70,14 +70,14 @@ def test_a_line_fits_the_terminal_and_steers_it_nowhere(environment: dict[str, s
 
 
 def test_a_match_is_bold_on_a_terminal(environment: dict[str, str], home: Path) -> None:
-    with SQLiteSessionStore(home / "steno.db") as store:
+    with Store(home / "steno.db") as store:
         store.create(id="x", title="T")
         store.append("x", NewMessage(role="user", content="here is a needle"))
     assert "\x1b[1mneedle\x1b[0m" in _on_a_terminal(["search", "needle"], environment)
 
 
 def test_a_reader_that_stops_reading_is_no_error(environment: dict[str, str], home: Path) -> None:
-    with SQLiteSessionStore(home / "steno.db") as store, store.transaction():
+    with Store(home / "steno.db") as store, store.transaction():
         for _ in range(2000):
             store.create(title="t" * 100)
     with subprocess.Popen([*STENO, "list", "--all"], env=environment, stdout=-1, stderr=-1) as process:
@@ -106,19 +106,19 @@ def test_a_full_disk_behind_standard_output_is_one_line(environment: dict[str, s
 
 
 def test_several_processes_write_at_once_and_nothing_is_lost(environment: dict[str, str], home: Path) -> None:
-    with SQLiteSessionStore(home / "steno.db") as store:
+    with Store(home / "steno.db") as store:
         store.create(id="x")
     writers = [
         subprocess.Popen([*STENO, "add", "x", f"message {number}"], env=environment, stdout=subprocess.DEVNULL)
         for number in range(6)
     ]
     assert [each.wait() for each in writers] == [0] * 6
-    with SQLiteSessionStore(home / "steno.db") as store:
+    with Store(home / "steno.db") as store:
         assert sorted(str(each.content) for each in store.messages("x")) == [f"message {number}" for number in range(6)]
 
 
 def test_a_terminal_that_does_not_know_a_character_shows_its_number(environment: dict[str, str], home: Path) -> None:
-    with SQLiteSessionStore(home / "steno.db") as store:
+    with Store(home / "steno.db") as store:
         store.create(title="日本")
     done = subprocess.run(
         [*STENO, "list"], env=environment | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False

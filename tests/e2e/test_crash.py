@@ -353,8 +353,8 @@ def test_a_daemon_that_was_killed_starts_again_beside_its_stale_socket_and_lock(
 def test_appends_that_were_acknowledged_survive_the_kill_of_their_writer(both: Pair):
     laptop, _ = both
     script = (
-        "import sys; from steno.storage.store import SQLiteSessionStore; from steno.storage.model import NewMessage\n"
-        f"store = SQLiteSessionStore({str(laptop.home.database)!r})\n"
+        "import sys; from steno.storage.store import Store; from steno.storage.model import NewMessage\n"
+        f"store = Store({str(laptop.home.database)!r})\n"
         "for number in range(10**9):\n"
         f"    store.append({SESSION!r}, NewMessage(role='user', content=str(number)))\n"
         "    print(number, flush=True)\n"

@@ -21,7 +21,7 @@ from steno.daemon.client import DaemonClient
 from steno.daemon.lock import ProcessLock
 from steno.storage.errors import StenoError
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.tests.e2e.device import WITHIN_S, Device, equal, until
 
 Pair = tuple[Device, Device]
@@ -190,8 +190,8 @@ def test_appends_of_four_processes_beside_the_daemon_are_all_there_once(pair: Pa
         device.start()
     laptop.steno("create", "--id", "busy")
     script = (
-        "import sys; from steno.storage.store import SQLiteSessionStore; from steno.storage.model import NewMessage\n"
-        "store = SQLiteSessionStore(sys.argv[1])\n"
+        "import sys; from steno.storage.store import Store; from steno.storage.model import NewMessage\n"
+        "store = Store(sys.argv[1])\n"
         "for number in range(50):\n"
         "    store.append('busy', NewMessage(role='user', content=f'{sys.argv[2]} {number}'))\n"
     )
@@ -283,7 +283,7 @@ class Inside:
             self._ready.set()
 
         app._make_token(home)
-        await app.Daemon(home, lambda: SQLiteSessionStore(home.database)).run(port=0, ready=ready, stop=stop)
+        await app.Daemon(home, lambda: Store(home.database)).run(port=0, ready=ready, stop=stop)
 
 
 @pytest.fixture

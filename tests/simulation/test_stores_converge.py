@@ -16,7 +16,7 @@ from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import encode_json
 from steno.storage.state import family, load
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
 
 SESSIONS = ["one", "two"]
@@ -27,7 +27,7 @@ class Device:
     """A store, what it published, and which publications of others it has applied."""
 
     def __init__(self, name: str, folder: Path, clock: list[int], rng: random.Random) -> None:
-        self.store = SQLiteSessionStore(
+        self.store = Store(
             folder / f"{name}.db",
             now_ms=lambda: 1_700_000_000_000 + clock[0] + self.skew,
             random=lambda length: "".join(rng.choice("abcdefghij") for _ in range(length)),
@@ -63,7 +63,7 @@ class Device:
             self.applied.add(key)
 
 
-def state(store: SQLiteSessionStore) -> object:
+def state(store: Store) -> object:
     """Everything that equal devices agree on."""
     found = []
     for row in store.execute("SELECT no, id FROM sessions ORDER BY id").fetchall():

@@ -21,7 +21,7 @@ import pytest
 
 from steno.storage.apply import slices
 from steno.storage.errors import RemoteRefused, RemoteUnreachable, StenoError
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.sync.vault import engine as engine_module
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.memory_remote import MemoryRemote
@@ -107,7 +107,7 @@ class Device:
 
     def start(self) -> None:
         """Open the store as a process that was just started does."""
-        self.store = SQLiteSessionStore(self.path, now_ms=self._now, random=self._random)
+        self.store = Store(self.path, now_ms=self._now, random=self._random)
         self.engine = VaultEngine(
             self.store,
             FaultyRemote(self.world),
@@ -167,7 +167,7 @@ def folder() -> Iterator[Path]:
 def empty(folder: Path) -> Path:
     """A store that nobody used: copying it is quicker than making one."""
     path = folder / "empty.db"
-    SQLiteSessionStore(path).close()
+    Store(path).close()
     return path
 
 
@@ -196,7 +196,7 @@ def simulated(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], N
 
 def _fresh(empty: Path, path: Path, name: str) -> Path:
     shutil.copy(empty, path)
-    with SQLiteSessionStore(path) as store, store.transaction():
+    with Store(path) as store, store.transaction():
         store.set_meta("device", name * 12)
         store.set_meta("store", name * 8)
         store.execute("UPDATE devices SET id = ? WHERE no = 0", (name * 12,))

@@ -16,7 +16,7 @@ from steno.storage.change import Batch, RegisterState, SessionChange, decode_bat
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import Born, SessionBirth
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
 from steno.tests.simulation.test_stores_converge import state
 
@@ -31,15 +31,15 @@ class Stores:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._now = itertools.count(NOW_MS).__next__
-        self.opened: list[SQLiteSessionStore] = []
+        self.opened: list[Store] = []
         self.sent: dict[str, int] = {}
 
-    def open(self) -> SQLiteSessionStore:
-        store = SQLiteSessionStore(self._folder / f"{len(self.opened)}.db", now_ms=self._now)
+    def open(self) -> Store:
+        store = Store(self._folder / f"{len(self.opened)}.db", now_ms=self._now)
         self.opened.append(store)
         return store
 
-    def news(self, store: SQLiteSessionStore) -> Batch:
+    def news(self, store: Store) -> Batch:
         """What a store wrote since it was asked last."""
         floor = self.sent.get(store.device, 0)
         data, self.sent[store.device], _ = local_changes(store, since=floor, floor=floor, max_bytes=1 << 30)
@@ -55,11 +55,11 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
 
 
 @pytest.fixture
-def store(stores: Stores) -> SQLiteSessionStore:
+def store(stores: Stores) -> Store:
     return stores.open()
 
 
-def take(store: SQLiteSessionStore, *batches: Batch, rows: int = 2000) -> Applied:
+def take(store: Store, *batches: Batch, rows: int = 2000) -> Applied:
     done = Applied()
     for batch in batches:
         for part in slices(batch, rows=rows):
@@ -72,11 +72,11 @@ def new(content: str, **fields: Any) -> NewMessage:
     return NewMessage(role="user", content=content, id=content, **fields)
 
 
-def contents(store: SQLiteSessionStore, session: str = "s") -> list[Any]:
+def contents(store: Store, session: str = "s") -> list[Any]:
     return [message.content for message in store.messages(session)]
 
 
-def written(stores: Stores, source: SQLiteSessionStore) -> list[Batch]:
+def written(stores: Stores, source: Store) -> list[Batch]:
     """A life of a session in several batches."""
     batches = []
     source.create(id="s", title="First", tags=["a", "b"], metadata={"k": {"l": 1}})
@@ -100,7 +100,7 @@ def written(stores: Stores, source: SQLiteSessionStore) -> list[Batch]:
 # Twice, in any order, in any parts
 
 
-def test_what_is_applied_is_what_was_written(stores: Stores, store: SQLiteSessionStore):
+def test_what_is_applied_is_what_was_written(stores: Stores, store: Store):
     source = stores.open()
     done = take(store, *written(stores, source))
     assert state(store) == state(source)
@@ -108,7 +108,7 @@ def test_what_is_applied_is_what_was_written(stores: Stores, store: SQLiteSessio
     assert store.get("s") == source.get("s")
 
 
-def test_applying_twice_changes_nothing(stores: Stores, store: SQLiteSessionStore):
+def test_applying_twice_changes_nothing(stores: Stores, store: Store):
     batches = written(stores, stores.open())
     take(store, *batches)
     before, seq = state(store), store.last_seq
@@ -129,7 +129,7 @@ def test_every_order_ends_in_the_same_state(stores: Stores):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
-def test_slices_of_any_size_end_in_the_same_state(stores: Stores, store: SQLiteSessionStore, rows: int):
+def test_slices_of_any_size_end_in_the_same_state(stores: Stores, store: Store, rows: int):
     source = stores.open()
     take(store, *written(stores, source), rows=rows)
     assert state(store) == state(source)
@@ -144,7 +144,7 @@ def test_a_slice_is_about_as_large_as_it_was_asked_to_be(stores: Stores):
     assert sum(len(change.messages) for part in parts for change in part) == 95
 
 
-def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(stores: Stores, store: SQLiteSessionStore):
+def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(stores: Stores, store: Store):
     source = stores.open()
     source.create(id="s")
     first = stores.news(source)
@@ -160,9 +160,7 @@ def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(sto
     assert contents(store) == ["1"]
 
 
-def test_a_message_whose_anchor_has_not_arrived_stands_at_the_end_and_marks_the_session(
-    stores: Stores, store: SQLiteSessionStore
-):
+def test_a_message_whose_anchor_has_not_arrived_stands_at_the_end_and_marks_the_session(stores: Stores, store: Store):
     source = stores.open()
     source.create(id="s")
     batches = [stores.news(source)]
@@ -232,9 +230,9 @@ def test_an_append_that_a_deletion_did_not_know_of_keeps_the_session(stores: Sto
     assert contents(left) == contents(right) == ["two"]
 
 
-def test_our_clock_follows_a_stamp_from_the_future(stores: Stores, store: SQLiteSessionStore):
+def test_our_clock_follows_a_stamp_from_the_future(stores: Stores, store: Store):
     ahead = 10_000_000
-    source = SQLiteSessionStore(store.path.with_name("ahead.db"), now_ms=lambda: NOW_MS + ahead)
+    source = Store(store.path.with_name("ahead.db"), now_ms=lambda: NOW_MS + ahead)
     stores.opened.append(source)
     source.create(id="s", title="of the future")
     take(store, stores.news(source))
@@ -244,8 +242,8 @@ def test_our_clock_follows_a_stamp_from_the_future(stores: Stores, store: SQLite
     assert store.one("SELECT count(*) FROM registers WHERE conflict")[0] == 0
 
 
-def test_times_that_are_shown_do_not_follow_a_stamp_from_the_future(stores: Stores, store: SQLiteSessionStore):
-    source = SQLiteSessionStore(store.path.with_name("ahead.db"), now_ms=lambda: NOW_MS + 10**9)
+def test_times_that_are_shown_do_not_follow_a_stamp_from_the_future(stores: Stores, store: Store):
+    source = Store(store.path.with_name("ahead.db"), now_ms=lambda: NOW_MS + 10**9)
     stores.opened.append(source)
     source.create(id="s")
     take(store, stores.news(source))
@@ -274,7 +272,7 @@ def register(path: str, text: bytes, *, message: str | None = None, clock: int =
     return RegisterState(message, path, ([(clock, author, text, b"")], [(author, clock)]))
 
 
-def test_a_made_up_change_that_is_right_is_taken(store: SQLiteSessionStore):
+def test_a_made_up_change_that_is_right_is_taken(store: Store):
     batch = change(born(), registers=(register("title", b'"T"'), register("content", b'"edited"', message="m")))
     assert take(store, batch).refused == []
     assert (store.get("s").title, contents(store)) == ("T", ["edited"])
@@ -309,7 +307,7 @@ def test_a_made_up_change_that_is_right_is_taken(store: SQLiteSessionStore):
     ],
     ids=str,
 )
-def test_a_message_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, fields: dict[str, Any]):
+def test_a_message_that_cannot_be_is_refused_alone(store: Store, fields: dict[str, Any]):
     done = take(store, change(born("good"), born("bad", **fields), born("fine")))
     assert sorted(contents(store)) == ["fine", "good"]
     (refused,) = done.refused
@@ -317,7 +315,7 @@ def test_a_message_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, fi
 
 
 @pytest.mark.parametrize("message_id", ["", "a\x00b", "x" * 3000, "\x85"])
-def test_a_message_id_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, message_id: str):
+def test_a_message_id_that_cannot_be_is_refused_alone(store: Store, message_id: str):
     done = take(store, change(born("good"), born(message_id, content="bad")))
     assert contents(store) == ["good"]
     assert len(done.refused) == 1
@@ -344,7 +342,7 @@ def test_a_message_id_that_cannot_be_is_refused_alone(store: SQLiteSessionStore,
     ],
     ids=lambda state_: f"{state_.path[:20]} {state_.state[0][0][2]!r}",
 )
-def test_a_register_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, state_: RegisterState):
+def test_a_register_that_cannot_be_is_refused_alone(store: Store, state_: RegisterState):
     good = register("provider", b'"good"')
     done = take(store, change(born(), registers=(good, state_)))
     assert len(done.refused) == 1
@@ -369,7 +367,7 @@ def test_a_register_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, s
     ],
     ids=str,
 )
-def test_a_session_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, fields: dict[str, Any]):
+def test_a_session_that_cannot_be_is_refused_alone(store: Store, fields: dict[str, Any]):
     good = change(born(), session="good").sessions[0]
     bad = change(born(), **fields).sessions[0]
     done = take(store, Batch(1, {0: SENDER}, [bad, good]))
@@ -377,14 +375,14 @@ def test_a_session_that_cannot_be_is_refused_alone(store: SQLiteSessionStore, fi
     assert len(done.refused) == 1
 
 
-def test_what_was_refused_leaves_no_trace(store: SQLiteSessionStore):
+def test_what_was_refused_leaves_no_trace(store: Store):
     seq = store.last_seq
     take(store, change(born(), births=[]))
     assert store.last_seq == seq
     assert store.one("SELECT count(*) FROM sessions")[0] == 0
 
 
-def test_random_bytes_in_the_place_of_any_field_raise_nothing_unforeseen(stores: Stores, store: SQLiteSessionStore):
+def test_random_bytes_in_the_place_of_any_field_raise_nothing_unforeseen(stores: Stores, store: Store):
     from steno.storage.errors import StenoError
 
     rng = random.Random(7)

@@ -15,7 +15,7 @@ from steno.storage.change import Batch, SessionChange, decode_batch, encode_batc
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.state import load
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
 
 NOW_MS = 1_800_000_000_000
@@ -23,20 +23,20 @@ ALL = 1 << 30
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[SQLiteSessionStore, SQLiteSessionStore]]:
+def stores(tmp_path: Path) -> Iterator[tuple[Store, Store]]:
     clock = itertools.count(NOW_MS).__next__
-    local, other = (SQLiteSessionStore(tmp_path / f"{name}.db", now_ms=clock) for name in "ab")
+    local, other = (Store(tmp_path / f"{name}.db", now_ms=clock) for name in "ab")
     yield local, other
     local.close()
     other.close()
 
 
 @pytest.fixture
-def store(stores: tuple[SQLiteSessionStore, SQLiteSessionStore]) -> SQLiteSessionStore:
+def store(stores: tuple[Store, Store]) -> Store:
     return stores[0]
 
 
-def sent(store: SQLiteSessionStore, since: int = 0, floor: int | None = None) -> Batch | None:
+def sent(store: Store, since: int = 0, floor: int | None = None) -> Batch | None:
     """Everything that was written here behind a number of the feed."""
     data, seq, complete = local_changes(store, since=since, floor=since if floor is None else floor, max_bytes=ALL)
     assert (seq, complete) == (store.last_seq, True)
@@ -49,22 +49,22 @@ def the_only(batch: Batch | None) -> SessionChange:
     return change
 
 
-def take(store: SQLiteSessionStore, batch: Batch | None) -> None:
+def take(store: Store, batch: Batch | None) -> None:
     assert batch is not None
     for part in slices(batch):
         with store.transaction():
             apply(store, batch, part, done=Applied())
 
 
-def add(store: SQLiteSessionStore, *contents: str) -> None:
+def add(store: Store, *contents: str) -> None:
     store.add_messages("s", [NewMessage(role="user", content=each, id=each) for each in contents])
 
 
-def test_where_nothing_was_written_nothing_is_sent(store: SQLiteSessionStore):
+def test_where_nothing_was_written_nothing_is_sent(store: Store):
     assert local_changes(store, since=0, floor=0, max_bytes=ALL) == (b"", 0, True)
 
 
-def test_a_new_session_is_sent_whole(store: SQLiteSessionStore):
+def test_a_new_session_is_sent_whole(store: Store):
     store.create(id="s", title="T", tags=["a"], metadata={"k": 1})
     add(store, "one", "two")
     change = the_only(sent(store))
@@ -73,13 +73,13 @@ def test_a_new_session_is_sent_whole(store: SQLiteSessionStore):
     assert sorted(state.path for state in change.registers) == ["metadata/k", "tags/a", "title"]
 
 
-def test_what_was_sent_is_not_sent_again(store: SQLiteSessionStore):
+def test_what_was_sent_is_not_sent_again(store: Store):
     store.create(id="s")
     add(store, "one")
     assert sent(store, since=store.last_seq) is None
 
 
-def test_a_message_that_was_added_is_sent_alone(store: SQLiteSessionStore):
+def test_a_message_that_was_added_is_sent_alone(store: Store):
     store.create(id="s", title="T")
     add(store, "one")
     since = store.last_seq
@@ -89,7 +89,7 @@ def test_a_message_that_was_added_is_sent_alone(store: SQLiteSessionStore):
     assert change.registers == []
 
 
-def test_an_edited_message_is_sent_as_the_register_alone_in_its_whole_state(store: SQLiteSessionStore):
+def test_an_edited_message_is_sent_as_the_register_alone_in_its_whole_state(store: Store):
     store.create(id="s")
     add(store, "one")
     store.edit_message("s", "one", {"content": "1"})
@@ -103,7 +103,7 @@ def test_an_edited_message_is_sent_as_the_register_alone_in_its_whole_state(stor
     assert known == [(2, opened[0][0])]
 
 
-def test_a_message_that_was_born_and_edited_since_is_sent_with_its_registers(store: SQLiteSessionStore):
+def test_a_message_that_was_born_and_edited_since_is_sent_with_its_registers(store: Store):
     store.create(id="s")
     add(store, "one")
     store.edit_message("s", "one", {"content": "1", "metadata": {"k": 1}})
@@ -112,14 +112,14 @@ def test_a_message_that_was_born_and_edited_since_is_sent_with_its_registers(sto
     assert {state.path for state in change.registers} >= {"content", "metadata/k"}
 
 
-def test_only_the_registers_that_were_written_are_sent(store: SQLiteSessionStore):
+def test_only_the_registers_that_were_written_are_sent(store: Store):
     store.create(id="s", title="T", tags=["a"], metadata={"k": 1})
     since = store.last_seq
     store.update("s", metadata={"other": 2})
     assert [state.path for state in the_only(sent(store, since)).registers] == ["metadata/other"]
 
 
-def test_what_was_pulled_is_not_sent_back(stores: tuple[SQLiteSessionStore, SQLiteSessionStore]):
+def test_what_was_pulled_is_not_sent_back(stores: tuple[Store, Store]):
     local, other = stores
     other.create(id="s", title="T", tags=["a"])
     add(other, "one")
@@ -129,7 +129,7 @@ def test_what_was_pulled_is_not_sent_back(stores: tuple[SQLiteSessionStore, SQLi
 
 
 def test_a_write_to_a_pulled_session_is_sent_without_what_was_pulled(
-    stores: tuple[SQLiteSessionStore, SQLiteSessionStore],
+    stores: tuple[Store, Store],
 ):
     local, other = stores
     other.create(id="s", title="T")
@@ -142,7 +142,7 @@ def test_a_write_to_a_pulled_session_is_sent_without_what_was_pulled(
     assert [state.path for state in change.registers] == ["status"]
 
 
-def test_what_another_device_wrote_since_does_not_come_along(stores: tuple[SQLiteSessionStore, SQLiteSessionStore]):
+def test_what_another_device_wrote_since_does_not_come_along(stores: tuple[Store, Store]):
     local, other = stores
     local.create(id="s", title="T")
     take(other, sent(local))
@@ -155,7 +155,7 @@ def test_what_another_device_wrote_since_does_not_come_along(stores: tuple[SQLit
 
 
 def test_a_register_that_was_merged_here_is_sent_with_all_it_knows(
-    stores: tuple[SQLiteSessionStore, SQLiteSessionStore],
+    stores: tuple[Store, Store],
 ):
     local, other = stores
     local.create(id="s", title="T")
@@ -169,7 +169,7 @@ def test_a_register_that_was_merged_here_is_sent_with_all_it_knows(
     assert len(known) == 2
 
 
-def test_an_imported_session_is_sent_as_derived(store: SQLiteSessionStore):
+def test_an_imported_session_is_sent_as_derived(store: Store):
     new = NewMessage(id="m", role="user", content="x")
     transcript = Transcript(id="s", title="T", created_ms=1, source={"tool": "x"}, messages=[new])
     take_in(store, transcript)
@@ -177,7 +177,7 @@ def test_an_imported_session_is_sent_as_derived(store: SQLiteSessionStore):
     assert {born.author % 4 for born in change.messages} == {1}
 
 
-def test_the_devices_of_all_numbers_are_named(stores: tuple[SQLiteSessionStore, SQLiteSessionStore]):
+def test_the_devices_of_all_numbers_are_named(stores: tuple[Store, Store]):
     local, other = stores
     other.create(id="s")
     take(local, sent(other))
@@ -188,7 +188,7 @@ def test_the_devices_of_all_numbers_are_named(stores: tuple[SQLiteSessionStore, 
 
 
 def test_a_large_change_goes_in_parts_that_together_are_the_whole(
-    stores: tuple[SQLiteSessionStore, SQLiteSessionStore],
+    stores: tuple[Store, Store],
 ):
     local, other = stores
     for session in ("s", "t"):
@@ -209,7 +209,7 @@ def test_a_large_change_goes_in_parts_that_together_are_the_whole(
 
 
 def test_a_row_that_is_written_between_two_parts_is_sent_with_its_new_state(
-    stores: tuple[SQLiteSessionStore, SQLiteSessionStore],
+    stores: tuple[Store, Store],
 ):
     local, other = stores
     local.create(id="s", title="T")

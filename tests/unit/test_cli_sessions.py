@@ -13,7 +13,7 @@ import pytest
 
 from steno.cli.main import main
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 
 class Done(NamedTuple):
@@ -35,13 +35,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "home"
     place.mkdir()
     monkeypatch.setenv("STENO_HOME", str(place))
-    SQLiteSessionStore(place / "steno.db").close()
+    Store(place / "steno.db").close()
     return place
 
 
 @pytest.fixture
-def store(home: Path) -> SQLiteSessionStore:
-    return SQLiteSessionStore(home / "steno.db")
+def store(home: Path) -> Store:
+    return Store(home / "steno.db")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_create_refuses_an_id_that_is_taken(run: Run) -> None:
 # add
 
 
-def test_add_appends_a_message_to_the_most_recent_session(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_appends_a_message_to_the_most_recent_session(run: Run, store: Store) -> None:
     store.create(id="x")
     assert run("add", "@last", "Hello", "--role", "assistant", "--model", "m").code == 0
     (message,) = store.messages("x")
@@ -104,52 +104,50 @@ def test_add_appends_a_message_to_the_most_recent_session(run: Run, store: SQLit
 
 
 @pytest.mark.parametrize("arguments", [("x",), ("x", "-")])
-def test_add_reads_standard_input_without_its_last_line_end(
-    run: Run, store: SQLiteSessionStore, arguments: tuple[str, ...]
-) -> None:
+def test_add_reads_standard_input_without_its_last_line_end(run: Run, store: Store, arguments: tuple[str, ...]) -> None:
     store.create(id="x")
     run("add", *arguments, stdin="two\nlines — é\n\n".encode())
     assert [each.content for each in store.messages("x")] == ["two\nlines — é\n"]
 
 
-def test_add_takes_a_list_of_blocks(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_takes_a_list_of_blocks(run: Run, store: Store) -> None:
     store.create(id="x")
     blocks = [{"type": "text", "text": "Hi"}]
     assert run("add", "x", json.dumps(blocks), "--json-content", "--json").json["content"] == blocks
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
-def test_add_refuses_a_blank_message(run: Run, store: SQLiteSessionStore, text: str) -> None:
+def test_add_refuses_a_blank_message(run: Run, store: Store, text: str) -> None:
     store.create(id="x")
     assert run("add", "x", text) == (4, "", "Error: message cannot be empty\n")
 
 
-def test_add_refuses_bytes_that_are_not_utf_8(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_refuses_bytes_that_are_not_utf_8(run: Run, store: Store) -> None:
     store.create(id="x")
     assert run("add", "x", stdin=b"\xff\xfe").code == 4
 
 
-def test_add_to_an_unknown_session_fails_and_makes_none(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_to_an_unknown_session_fails_and_makes_none(run: Run, store: Store) -> None:
     assert (run("add", "x", "Hello").code, store.count()) == (3, (0, 0))
 
 
-def test_add_makes_the_session_when_asked_to(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_makes_the_session_when_asked_to(run: Run, store: Store) -> None:
     run("add", "x", "Hello", "--create")
     assert store.get("x").message_count == 1
 
 
-def test_add_that_may_make_a_session_takes_no_beginning_of_an_id_for_it(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_that_may_make_a_session_takes_no_beginning_of_an_id_for_it(run: Run, store: Store) -> None:
     store.create(id="build-12")
     run("add", "build-1", "Hello", "--create")
     assert store.get("build-12").message_count == 0
 
 
-def test_a_refused_message_makes_no_session(run: Run, store: SQLiteSessionStore) -> None:
+def test_a_refused_message_makes_no_session(run: Run, store: Store) -> None:
     assert run("add", "x", "Hello", "--create", "--timestamp", "soon").code == 4
     assert store.find("x") is None
 
 
-def test_add_to_a_deleted_session_says_that_it_is_shown_again(run: Run, store: SQLiteSessionStore) -> None:
+def test_add_to_a_deleted_session_says_that_it_is_shown_again(run: Run, store: Store) -> None:
     store.create(id="x")
     store.delete("x")
     assert "is shown again" in run("add", "x", "Hello").err
@@ -158,7 +156,7 @@ def test_add_to_a_deleted_session_says_that_it_is_shown_again(run: Run, store: S
 # list
 
 
-def test_list_shows_the_ten_last_written_to_and_says_that_there_are_more(run: Run, store: SQLiteSessionStore) -> None:
+def test_list_shows_the_ten_last_written_to_and_says_that_there_are_more(run: Run, store: Store) -> None:
     for number in range(12):
         store.create(id=f"s{number:02d}", title="T", created_ms=number * 1000)
     done = run("list")
@@ -166,7 +164,7 @@ def test_list_shows_the_ten_last_written_to_and_says_that_there_are_more(run: Ru
     assert done.err == "Showing 10 sessions. Use --all to see all sessions.\n"
 
 
-def test_list_all_shows_all_250_of_250(run: Run, store: SQLiteSessionStore) -> None:
+def test_list_all_shows_all_250_of_250(run: Run, store: Store) -> None:
     with store.transaction():
         for number in range(250):
             store.create(id=f"s{number}")
@@ -186,7 +184,7 @@ def test_a_limit_that_is_not_positive_is_refused_with_nothing_printed(run: Run, 
     assert done.err.startswith("Error: limit must be a positive integer")
 
 
-def test_every_session_in_a_json_list_has_every_field(run: Run, store: SQLiteSessionStore) -> None:
+def test_every_session_in_a_json_list_has_every_field(run: Run, store: Store) -> None:
     store.create()
     fields = {
         "id",
@@ -205,14 +203,14 @@ def test_every_session_in_a_json_list_has_every_field(run: Run, store: SQLiteSes
     assert fields <= run("list", "--json").json[0].keys()
 
 
-def test_a_title_with_control_characters_does_not_reach_the_terminal_raw(run: Run, store: SQLiteSessionStore) -> None:
+def test_a_title_with_control_characters_does_not_reach_the_terminal_raw(run: Run, store: Store) -> None:
     store.create(id="x")
     # As another program could have brought it: our own verbs take no such title.
     store.execute("UPDATE sessions SET title = ?", ("red \x1b[31malert\x07 \u202egnp",))
     assert "red \\x1b[31malert\\x07 \\u202egnp" in run("list").out
 
 
-def test_json_of_such_a_title_is_exact_and_holds_no_raw_one(run: Run, store: SQLiteSessionStore) -> None:
+def test_json_of_such_a_title_is_exact_and_holds_no_raw_one(run: Run, store: Store) -> None:
     title = "red \x1b[31m \x9b1m \x7f \u202egnp"
     store.create()
     store.execute("UPDATE sessions SET title = ?", (title,))
@@ -221,7 +219,7 @@ def test_json_of_such_a_title_is_exact_and_holds_no_raw_one(run: Run, store: SQL
     assert not {"\x1b", "\x9b", "\x7f", "\u202e"} & set(done.out)
 
 
-def test_deleted_sessions_are_listed_when_asked_for(run: Run, store: SQLiteSessionStore) -> None:
+def test_deleted_sessions_are_listed_when_asked_for(run: Run, store: Store) -> None:
     store.create(id="x")
     store.delete("x")
     assert [each["id"] for each in run("list", "--deleted", "--json").json] == ["x"]
@@ -243,25 +241,25 @@ def test_since_later_than_until_is_refused(run: Run) -> None:
 
 
 @pytest.mark.parametrize("ref", ["abcdef", "abc", "Plans", "-", "@last"])
-def test_a_session_is_shown_by_id_prefix_title_or_as_the_last(run: Run, store: SQLiteSessionStore, ref: str) -> None:
+def test_a_session_is_shown_by_id_prefix_title_or_as_the_last(run: Run, store: Store, ref: str) -> None:
     store.create(id="abcdef", title="Plans")
     assert run("show", ref, "--json").json["id"] == "abcdef"
 
 
-def test_an_unknown_and_an_ambiguous_reference_exit_3(run: Run, store: SQLiteSessionStore) -> None:
+def test_an_unknown_and_an_ambiguous_reference_exit_3(run: Run, store: Store) -> None:
     store.create(id="ab1")
     store.create(id="ab2")
     assert [run("show", ref).code for ref in ("ab", "zz")] == [3, 3]
 
 
-def test_show_prints_each_message_whole(run: Run, store: SQLiteSessionStore) -> None:
+def test_show_prints_each_message_whole(run: Run, store: Store) -> None:
     store.create(id="x")
     text = "é€😀\n" * 5000
     store.append("x", NewMessage(role="user", content=text))
     assert text in run("show", "x").out
 
 
-def test_show_in_json_has_the_messages_as_they_are(run: Run, store: SQLiteSessionStore) -> None:
+def test_show_in_json_has_the_messages_as_they_are(run: Run, store: Store) -> None:
     store.create(id="x")
     store.append("x", NewMessage(role="user", content="a\x1bb", id="m1"))
     assert [(each["id"], each["content"]) for each in run("view", "x", "--format", "json").json["messages"]] == [
@@ -269,7 +267,7 @@ def test_show_in_json_has_the_messages_as_they_are(run: Run, store: SQLiteSessio
     ]
 
 
-def test_control_characters_of_a_message_do_not_reach_the_terminal_raw(run: Run, store: SQLiteSessionStore) -> None:
+def test_control_characters_of_a_message_do_not_reach_the_terminal_raw(run: Run, store: Store) -> None:
     store.create(id="x")
     store.append("x", NewMessage(role="us\u2066er", sender="a\x9bb", content="clear \x1b]0;title\x07 \r over"))
     assert not set("\x1b\x07\r\x9b\u2066") & set(run("show", "x").out)
@@ -284,19 +282,19 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal_raw(run: Run,
         (("--last", "2"), ["3", "4"]),
     ],
 )
-def test_show_can_show_a_part(run: Run, store: SQLiteSessionStore, options: tuple[str, ...], shown: list[str]) -> None:
+def test_show_can_show_a_part(run: Run, store: Store, options: tuple[str, ...], shown: list[str]) -> None:
     store.create(id="x")
     for number in range(5):
         store.append("x", NewMessage(role="user", content=str(number)))
     assert [each["content"] for each in run("show", "x", *options, "--json").json["messages"]] == shown
 
 
-def test_show_says_that_a_session_is_empty(run: Run, store: SQLiteSessionStore) -> None:
+def test_show_says_that_a_session_is_empty(run: Run, store: Store) -> None:
     store.create(id="x")
     assert "No messages in this session yet." in run("show", "x").out
 
 
-def test_looking_works_while_somebody_writes(run: Run, store: SQLiteSessionStore) -> None:
+def test_looking_works_while_somebody_writes(run: Run, store: Store) -> None:
     store.create(id="x")
     with store.transaction():
         store.update("x", fields={"title": "later"})
@@ -306,52 +304,52 @@ def test_looking_works_while_somebody_writes(run: Run, store: SQLiteSessionStore
 # rename, tag, meta
 
 
-def test_rename_gives_another_title(run: Run, store: SQLiteSessionStore) -> None:
+def test_rename_gives_another_title(run: Run, store: Store) -> None:
     store.create(id="x", title="Old")
     run("rename", "x", "OAuth 2.0 Guide")
     assert store.get("x").title == "OAuth 2.0 Guide"
 
 
-def test_tag_adds_in_order_and_prints_the_set(run: Run, store: SQLiteSessionStore) -> None:
+def test_tag_adds_in_order_and_prints_the_set(run: Run, store: Store) -> None:
     store.create(id="x", tags=["go"])
     assert run("tag", "x", "rest", "go", "auth").out == "go, rest, auth\n"
 
 
-def test_tag_removes(run: Run, store: SQLiteSessionStore) -> None:
+def test_tag_removes(run: Run, store: Store) -> None:
     store.create(id="x", tags=["go", "rest"])
     assert run("tag", "x", "go", "--remove", "--json").json["tags"] == ["rest"]
 
 
-def test_tag_without_a_tag_prints_and_writes_nothing(run: Run, store: SQLiteSessionStore) -> None:
+def test_tag_without_a_tag_prints_and_writes_nothing(run: Run, store: Store) -> None:
     store.create(id="x", tags=["go"])
     before = store.last_seq
     assert (run("tag", "x").out, store.last_seq) == ("go\n", before)
 
 
-def test_meta_sets_text_and_keeps_what_else_is_there(run: Run, store: SQLiteSessionStore) -> None:
+def test_meta_sets_text_and_keeps_what_else_is_there(run: Run, store: Store) -> None:
     store.create(id="x", metadata={"a": 1})
     run("meta", "x", "b", "2")
     assert store.get("x").metadata == {"a": 1, "b": "2"}
 
 
-def test_meta_sets_json_when_asked_to(run: Run, store: SQLiteSessionStore) -> None:
+def test_meta_sets_json_when_asked_to(run: Run, store: Store) -> None:
     store.create(id="x")
     run("meta", "x", "b", '{"n": [1]}', "--json-value")
     assert store.get("x").metadata == {"b": {"n": [1]}}
 
 
-def test_meta_refuses_null_which_would_remove(run: Run, store: SQLiteSessionStore) -> None:
+def test_meta_refuses_null_which_would_remove(run: Run, store: Store) -> None:
     store.create(id="x", metadata={"b": 1})
     assert run("meta", "x", "b", "null", "--json-value").code == 4
 
 
-def test_meta_unsets(run: Run, store: SQLiteSessionStore) -> None:
+def test_meta_unsets(run: Run, store: Store) -> None:
     store.create(id="x", metadata={"a": 1, "b": 2})
     run("meta", "x", "a", "--unset")
     assert store.get("x").metadata == {"b": 2}
 
 
-def test_meta_prints_all_or_one(run: Run, store: SQLiteSessionStore) -> None:
+def test_meta_prints_all_or_one(run: Run, store: Store) -> None:
     store.create(id="x", title="T", tags=["a", "b"], metadata={"project": "p"})
     assert run("meta", "x").out == "Title: T\nTags: a, b\nProject: p\n"
     assert run("meta", "x", "project").out == "p\n"
@@ -361,18 +359,18 @@ def test_meta_prints_all_or_one(run: Run, store: SQLiteSessionStore) -> None:
 # delete, restore
 
 
-def test_delete_takes_all_or_none(run: Run, store: SQLiteSessionStore) -> None:
+def test_delete_takes_all_or_none(run: Run, store: Store) -> None:
     store.create(id="a1")
     done = run("delete", "a1", "b1", "c1")
     assert (done.code, done.err.split(": ")[2], store.count()[0]) == (3, "b1, c1", 1)
 
 
-def test_a_dry_run_deletes_nothing(run: Run, store: SQLiteSessionStore) -> None:
+def test_a_dry_run_deletes_nothing(run: Run, store: Store) -> None:
     store.create(id="a1")
     assert (run("rm", "a1", "--dry-run", "--json").json[0]["id"], store.count()[0]) == ("a1", 1)
 
 
-def test_a_deleted_session_is_gone_and_comes_back_with_its_messages(run: Run, store: SQLiteSessionStore) -> None:
+def test_a_deleted_session_is_gone_and_comes_back_with_its_messages(run: Run, store: Store) -> None:
     store.create(id="a1", title="T")
     store.append("a1", NewMessage(role="user", content="x"))
     assert run("delete", "a1").code == 0
@@ -381,7 +379,7 @@ def test_a_deleted_session_is_gone_and_comes_back_with_its_messages(run: Run, st
     assert run("restore", "a", "--json").json[0]["message_count"] == 1
 
 
-def test_restoring_what_is_not_deleted_changes_nothing(run: Run, store: SQLiteSessionStore) -> None:
+def test_restoring_what_is_not_deleted_changes_nothing(run: Run, store: Store) -> None:
     store.create(id="a1")
     before = store.last_seq
     assert (run("restore", "a1").code, store.last_seq) == (0, before)
@@ -390,14 +388,14 @@ def test_restoring_what_is_not_deleted_changes_nothing(run: Run, store: SQLiteSe
 # search
 
 
-def test_search_finds_words_that_are_not_adjacent_and_marks_them(run: Run, store: SQLiteSessionStore) -> None:
+def test_search_finds_words_that_are_not_adjacent_and_marks_them(run: Run, store: Store) -> None:
     store.create(id="x", title="T")
     store.append("x", NewMessage(role="user", content="A JWT is used for authentication"))
     (hit,) = run("search", "authentication", "jwt", "--json").json["hits"]
     assert (hit["session"], hit["snippet"]) == ("x", "A **JWT** is used for **authentication**")
 
 
-def test_search_prints_no_marks_where_nobody_looks_at_a_terminal(run: Run, store: SQLiteSessionStore) -> None:
+def test_search_prints_no_marks_where_nobody_looks_at_a_terminal(run: Run, store: Store) -> None:
     store.create(id="x", title="T")
     store.append("x", NewMessage(role="user", content="A JWT \x1b[31m here"))
     assert run("search", "jwt").out.splitlines()[1].strip().startswith("A JWT")
@@ -408,7 +406,7 @@ def test_search_finding_nothing_exits_0(run: Run) -> None:
     assert run("search", "nothing") == (0, "", "No results found.\n")
 
 
-def test_search_stays_inside_a_session_and_a_tag(run: Run, store: SQLiteSessionStore) -> None:
+def test_search_stays_inside_a_session_and_a_tag(run: Run, store: Store) -> None:
     for name in ("x1", "y1"):
         store.create(id=name, title=name, tags=[f"t{name}"])
         store.append(name, NewMessage(role="user", content="token"))

@@ -13,7 +13,7 @@ import pytest
 
 from steno.cli.main import main
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.sync.files.lines import parse
 
 
@@ -29,11 +29,11 @@ CHAT = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SQLiteSessionStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     place = tmp_path / "home"
     place.mkdir()
     monkeypatch.setenv("STENO_HOME", str(place))
-    store = SQLiteSessionStore(place / "steno.db")
+    store = Store(place / "steno.db")
     store.create(id="s1", title="Plans", tags=["a"], metadata={"project": "x"})
     store.append("s1", NewMessage(id="m1", role="user", content='Use `<b>` & "quotes"\n```\nfence\n```'))
     return store
@@ -48,9 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(
-    store: SQLiteSessionStore, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Run:
+def run(store: Store, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, stdin: bytes = b"") -> Done:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         code = main(arguments)
@@ -77,7 +75,7 @@ def test_import_says_what_came_in(run: Run, folder: Path) -> None:
     assert (done.code, done.out) == (0, "Sessions: 1 new, 0 changed, 0 unchanged\nMessages: 2 added\n")
 
 
-def test_importing_twice_changes_nothing(run: Run, folder: Path, store: SQLiteSessionStore) -> None:
+def test_importing_twice_changes_nothing(run: Run, folder: Path, store: Store) -> None:
     (folder / "chat.jsonl").write_bytes(chat())
     run("import", "chat.jsonl")
     before = store.last_seq
@@ -88,7 +86,7 @@ def test_importing_twice_changes_nothing(run: Run, folder: Path, store: SQLiteSe
     assert store.last_seq == before
 
 
-def test_import_reads_standard_input(run: Run, store: SQLiteSessionStore) -> None:
+def test_import_reads_standard_input(run: Run, store: Store) -> None:
     assert run("import", "-", stdin=chat()).code == 0
     assert store.count()[0] == 2
 
@@ -100,7 +98,7 @@ def test_an_export_comes_back_equal_after_it_was_lost(
     run("export", "s1")
     monkeypatch.setenv("STENO_HOME", str(tmp_path / "new"))
     (tmp_path / "new").mkdir()
-    SQLiteSessionStore(tmp_path / "new" / "steno.db").close()
+    Store(tmp_path / "new" / "steno.db").close()
 
     run("import", "session-s1.json")
 
@@ -113,17 +111,13 @@ def test_a_file_of_no_known_format_is_one_line_and_exit_4(run: Run, folder: Path
     assert (done.code, done.out, done.err.count("\n")) == (4, "", 1)
 
 
-def test_a_path_that_is_not_there_is_refused_before_anything_is_taken(
-    run: Run, folder: Path, store: SQLiteSessionStore
-) -> None:
+def test_a_path_that_is_not_there_is_refused_before_anything_is_taken(run: Run, folder: Path, store: Store) -> None:
     (folder / "chat.jsonl").write_bytes(chat())
     assert run("import", "chat.jsonl", "nowhere").code == 2
     assert store.count()[0] == 1
 
 
-def test_a_directory_is_taken_whole_around_a_bad_file_and_exits_4(
-    run: Run, folder: Path, store: SQLiteSessionStore
-) -> None:
+def test_a_directory_is_taken_whole_around_a_bad_file_and_exits_4(run: Run, folder: Path, store: Store) -> None:
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "a.json").write_text("nonsense")
     (folder / "deep" / "er" / "b.jsonl").write_bytes(chat())
@@ -155,7 +149,7 @@ def test_many_faults_are_counted_and_not_all_told(run: Run, folder: Path) -> Non
     assert len(imported(run("import", "chat.jsonl", "--json"))["faults"]) == 50
 
 
-def test_a_file_of_our_own_with_a_fault_brings_nothing_in(run: Run, folder: Path, store: SQLiteSessionStore) -> None:
+def test_a_file_of_our_own_with_a_fault_brings_nothing_in(run: Run, folder: Path, store: Store) -> None:
     header = {"steno": 1, "id": "s2"}
     lines = [header, {"role": "user", "content": "x"}, {**header, "id": "s3"}, {"role": "user"}]
     (folder / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -164,7 +158,7 @@ def test_a_file_of_our_own_with_a_fault_brings_nothing_in(run: Run, folder: Path
     assert done.err.startswith("Error: x.jsonl: line 4: ")
 
 
-def test_importing_a_session_that_was_deleted_here_says_so(run: Run, store: SQLiteSessionStore) -> None:
+def test_importing_a_session_that_was_deleted_here_says_so(run: Run, store: Store) -> None:
     run("export", "s1")
     store.delete("s1")
     done = run("import", "session-s1.json")
@@ -183,21 +177,19 @@ def test_export_to_standard_output_is_nothing_but_the_session(run: Run) -> None:
     assert json.loads(run("export", "@last", "-o", "-").out)["messages"][0]["id"] == "m1"
 
 
-def test_an_id_that_is_no_file_name_still_makes_one_in_this_directory(
-    run: Run, folder: Path, store: SQLiteSessionStore
-) -> None:
+def test_an_id_that_is_no_file_name_still_makes_one_in_this_directory(run: Run, folder: Path, store: Store) -> None:
     store.create(id="../../up/and away")
     assert run("export", "../../up/and away").code == 0
     assert [each.parent for each in folder.rglob("session-*.json")] == [folder]
 
 
-def test_all_sessions_go_into_one_file_that_comes_back_in_one_go(run: Run, store: SQLiteSessionStore) -> None:
+def test_all_sessions_go_into_one_file_that_comes_back_in_one_go(run: Run, store: Store) -> None:
     store.create(id="s2")
     run("export", "--all", "-o", "backup/all.json")
     assert imported(run("import", "backup/all.json", "--json"))["sessions"]["unchanged"] == 2
 
 
-def test_all_sessions_of_an_empty_store_are_an_empty_array(run: Run, store: SQLiteSessionStore) -> None:
+def test_all_sessions_of_an_empty_store_are_an_empty_array(run: Run, store: Store) -> None:
     store.delete("s1")
     assert json.loads(run("export", "--all", "-o", "-").out) == []
 
@@ -209,13 +201,13 @@ def test_exported_jsonl_is_a_session_file(run: Run, folder: Path) -> None:
     assert (parsed.header.id, [each.id for each in parsed.lines]) == ("s1", ["m1"])
 
 
-def test_jsonl_of_all_sessions_comes_back_in_one_go(run: Run, store: SQLiteSessionStore) -> None:
+def test_jsonl_of_all_sessions_comes_back_in_one_go(run: Run, store: Store) -> None:
     store.create(id="s2")
     run("export", "--all", "-f", "jsonl", "-o", "all.jsonl")
     assert imported(run("import", "all.jsonl", "--json"))["sessions"]["unchanged"] == 2
 
 
-def test_markdown_holds_each_message_byte_for_byte(run: Run, store: SQLiteSessionStore, folder: Path) -> None:
+def test_markdown_holds_each_message_byte_for_byte(run: Run, store: Store, folder: Path) -> None:
     run("export", "s1", "--format", "markdown", "-o", "x.md")
     (message,) = store.messages("s1")
     assert isinstance(message.content, str)
@@ -230,7 +222,7 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(run: Run, f
     assert [each.name for each in folder.iterdir()] == ["file"]
 
 
-def test_an_export_that_fails_leaves_the_file_that_was_there(run: Run, folder: Path, store: SQLiteSessionStore) -> None:
+def test_an_export_that_fails_leaves_the_file_that_was_there(run: Run, folder: Path, store: Store) -> None:
     (folder / "x.json").write_text("precious")
     store.connection.execute("UPDATE messages SET content = CAST('no json' AS BLOB)")
     assert run("export", "s1", "-o", "x.json").code == 1

@@ -11,7 +11,7 @@ import pytest
 
 from steno.cli.main import main, steno
 from steno.cli.verbs import ALIASES, SESSIONS, VERBS, Verbs
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 HEAVY = (
     "aiohttp", "asyncio", "cryptography", "opendal", "platformdirs", "rich", "sqlite_utils", "watchdog", "zstandard",
@@ -54,7 +54,7 @@ def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", "x"], ["--help"]])
 def test_looking_at_sessions_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
-    with SQLiteSessionStore(tmp_path / "steno.db") as store:
+    with Store(tmp_path / "steno.db") as store:
         store.create(id="x", title="日本")
     script = f"import sys; from steno.cli.main import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(

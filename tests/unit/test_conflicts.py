@@ -11,7 +11,7 @@ from steno.storage.apply import Applied, apply, slices
 from steno.storage.change import decode_batch, local_changes
 from steno.storage.conflicts import Conflict, conflicts
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 
 class Pair:
@@ -19,7 +19,7 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.clock = 1_000
-        self.local, self.other = (SQLiteSessionStore(folder / f"{name}.db", now_ms=self._tick) for name in "ab")
+        self.local, self.other = (Store(folder / f"{name}.db", now_ms=self._tick) for name in "ab")
         self.local.create(id="s", title="First", tags=["go"], metadata={"k": 1})
         self.local.append("s", NewMessage(id="m", role="user", content="text"))
         self.exchange()

@@ -16,7 +16,7 @@ import pytest
 from steno.storage.conflicts import conflicts
 from steno.storage.errors import LocalStorageError, SessionNotFound
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.sync.files.mirror import MARKER, Mirror, MirrorStopped
 
 NOW_MS = 1_800_000_000_000
@@ -27,7 +27,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "sessions"
-        self.store = SQLiteSessionStore(folder / "steno.db", now_ms=itertools.count(NOW_MS).__next__)
+        self.store = Store(folder / "steno.db", now_ms=itertools.count(NOW_MS).__next__)
         self.clock = 0.0
         self.mirror = self.opened()
 

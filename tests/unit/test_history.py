@@ -15,19 +15,19 @@ from steno.storage.change import decode_batch, local_changes
 from steno.storage.history import Past
 from steno.storage.model import NewMessage
 from steno.storage.state import load
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.tests.simulation.test_stores_converge import SESSIONS, step
 
 NOW_MS = 1_800_000_000_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteSessionStore]:
-    with SQLiteSessionStore(tmp_path / "steno.db", now_ms=itertools.count(NOW_MS).__next__) as opened:
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "steno.db", now_ms=itertools.count(NOW_MS).__next__) as opened:
         yield opened
 
 
-def filled(store: SQLiteSessionStore) -> int:
+def filled(store: Store) -> int:
     """A session of two messages; the number of the feed at which it is so."""
     store.create(id="s", title="T", tags=["a", "b"], metadata={"k": 1, "deep": {"l": 1}}, provider="p")
     for each in ("one", "two"):
@@ -35,7 +35,7 @@ def filled(store: SQLiteSessionStore) -> int:
     return store.last_seq
 
 
-def past(store: SQLiteSessionStore, seq: int, session: str = "s") -> Past:
+def past(store: Store, seq: int, session: str = "s") -> Past:
     row = store.find(session)
     assert row is not None
     return Past(store, row, seq)
@@ -45,13 +45,13 @@ def contents(found: Past) -> list[Any]:
     return [message.content for _, message in found.messages()]
 
 
-def test_now_is_the_past_of_now(store: SQLiteSessionStore):
+def test_now_is_the_past_of_now(store: Store):
     found = past(store, filled(store))
     assert found.header() == store.get("s")
     assert [message for _, message in found.messages()] == list(store.messages("s"))
 
 
-def test_an_edited_message_is_as_it_was(store: SQLiteSessionStore):
+def test_an_edited_message_is_as_it_was(store: Store):
     seq = filled(store)
     before = list(store.messages("s"))
     changes = {"content": "1", "sender": "x", "model": "y", "usage": {"z": 1}, "timestamp": "2020-01-01T00:00:00Z"}
@@ -60,7 +60,7 @@ def test_an_edited_message_is_as_it_was(store: SQLiteSessionStore):
     assert [message for _, message in past(store, seq).messages()] == before
 
 
-def test_each_state_between_two_edits_is_there(store: SQLiteSessionStore):
+def test_each_state_between_two_edits_is_there(store: Store):
     seqs = [filled(store)]
     for content in ("1", "2", "3"):
         store.edit_message("s", "one", {"content": content})
@@ -68,21 +68,21 @@ def test_each_state_between_two_edits_is_there(store: SQLiteSessionStore):
     assert [contents(past(store, seq))[0] for seq in seqs] == ["one", "1", "2", "3"]
 
 
-def test_messages_that_arrived_later_were_not_there(store: SQLiteSessionStore):
+def test_messages_that_arrived_later_were_not_there(store: Store):
     seq = filled(store)
     store.append("s", NewMessage(role="user", content="three"))
     store.append("s", NewMessage(role="user", content="between", after="one"))
     assert contents(past(store, seq)) == ["one", "two"]
 
 
-def test_a_message_that_was_deleted_later_was_there(store: SQLiteSessionStore):
+def test_a_message_that_was_deleted_later_was_there(store: Store):
     seq = filled(store)
     store.delete_message("s", "one")
     assert contents(past(store, seq)) == ["one", "two"]
     assert contents(past(store, store.last_seq)) == ["two"]
 
 
-def test_a_session_that_was_deleted_and_restored_was_empty_in_between(store: SQLiteSessionStore):
+def test_a_session_that_was_deleted_and_restored_was_empty_in_between(store: Store):
     before = filled(store)
     store.delete("s")
     deleted = store.last_seq
@@ -92,7 +92,7 @@ def test_a_session_that_was_deleted_and_restored_was_empty_in_between(store: SQL
     assert contents(past(store, store.last_seq)) == ["one", "two"]
 
 
-def test_a_deleted_session_that_was_added_to_shows_the_new_message_only(store: SQLiteSessionStore):
+def test_a_deleted_session_that_was_added_to_shows_the_new_message_only(store: Store):
     before = filled(store)
     store.delete("s")
     store.append("s", NewMessage(role="user", content="three"))
@@ -102,7 +102,7 @@ def test_a_deleted_session_that_was_added_to_shows_the_new_message_only(store: S
     assert contents(past(store, after)) == ["three"]
 
 
-def test_the_header_is_as_it_was(store: SQLiteSessionStore):
+def test_the_header_is_as_it_was(store: Store):
     seq = filled(store)
     before = store.get("s")
     fields = {"title": "U", "status": "archived", "provider": "q", "model": "m", "user_id": "ann"}
@@ -112,7 +112,7 @@ def test_the_header_is_as_it_was(store: SQLiteSessionStore):
         assert getattr(found, name) == getattr(before, name), name
 
 
-def test_a_title_that_was_automatic_is_the_one_that_was_shown_then(store: SQLiteSessionStore):
+def test_a_title_that_was_automatic_is_the_one_that_was_shown_then(store: Store):
     store.create(id="s")
     store.append("s", NewMessage(role="user", content="hello", id="one"))
     seq = store.last_seq
@@ -122,7 +122,7 @@ def test_a_title_that_was_automatic_is_the_one_that_was_shown_then(store: SQLite
     assert (then.title, then.automatic_title) == ("hello", True)
 
 
-def test_what_was_known_then_does_not_cover_what_was_written_since(store: SQLiteSessionStore):
+def test_what_was_known_then_does_not_cover_what_was_written_since(store: Store):
     seq = filled(store)
     row = next(store.message_rows(1))
     store.edit_message("s", "one", {"content": "1", "metadata": {"x": 2}})
@@ -134,7 +134,7 @@ def test_what_was_known_then_does_not_cover_what_was_written_since(store: SQLite
         assert found.known(each, path)
 
 
-def test_nothing_was_known_of_what_was_not_there(store: SQLiteSessionStore):
+def test_nothing_was_known_of_what_was_not_there(store: Store):
     seq = filled(store)
     store.append("s", NewMessage(role="user", content="three", id="three"))
     store.update("s", metadata={"new": 1})
@@ -143,8 +143,8 @@ def test_nothing_was_known_of_what_was_not_there(store: SQLiteSessionStore):
     assert (found.known(row, "content"), found.known(None, "metadata/new")) == ({}, {})
 
 
-def test_what_was_pulled_later_was_not_there(store: SQLiteSessionStore, tmp_path: Path):
-    with SQLiteSessionStore(tmp_path / "other.db", now_ms=itertools.count(NOW_MS).__next__) as other:
+def test_what_was_pulled_later_was_not_there(store: Store, tmp_path: Path):
+    with Store(tmp_path / "other.db", now_ms=itertools.count(NOW_MS).__next__) as other:
         seq = filled(store)
         _exchange(store, other)
         other.edit_message("s", "two", {"content": "2"})
@@ -155,7 +155,7 @@ def test_what_was_pulled_later_was_not_there(store: SQLiteSessionStore, tmp_path
     assert (past(store, seq).header().title, contents(past(store, seq))) == ("T", ["one", "two"])
 
 
-def _exchange(source: SQLiteSessionStore, target: SQLiteSessionStore) -> None:
+def _exchange(source: Store, target: Store) -> None:
     data, _, _ = local_changes(source, since=0, floor=0, max_bytes=1 << 30)
     batch = decode_batch(data)
     for part in slices(batch):
@@ -167,7 +167,7 @@ class _Writer:
     """What `step` writes through, with a feed whose every state is remembered."""
 
     def __init__(self, path: Path, rng: random.Random) -> None:
-        self.store = SQLiteSessionStore(path, now_ms=itertools.count(NOW_MS).__next__)
+        self.store = Store(path, now_ms=itertools.count(NOW_MS).__next__)
         self.captured = 0
         self.rng = rng
         self.shown: dict[int, dict[str, Any]] = {}

@@ -10,7 +10,7 @@ import pytest
 
 from steno.storage.errors import InvalidInput, LocalStorageError, NoHome
 from steno.storage.home import Home, Settings, private_directory, write_private
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_home_without_a_store_says_what_to_do(home: Home):
 
 def test_a_home_with_a_store_is_one(home: Home):
     home.make()
-    with SQLiteSessionStore(home.database):
+    with Store(home.database):
         home.require()
     assert home.exists
 
@@ -81,7 +81,7 @@ def test_a_home_with_a_store_is_one(home: Home):
 @pytest.mark.usefixtures("_open_umask")
 def test_a_home_is_for_its_owner_only(home: Home):
     home.make()
-    with SQLiteSessionStore(home.database) as store:
+    with Store(home.database) as store:
         store.create(id="s")
         found = {home.data, *home.data.rglob("*")}
         assert {_mode(path) for path in found if path.is_dir()} == {0o700}

@@ -9,12 +9,12 @@ import pytest
 from steno.storage.errors import AmbiguousRef, SessionNotFound
 from steno.storage.listing import Filter, listed, resolve_deleted
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SQLiteSessionStore:
-    store = SQLiteSessionStore(tmp_path / "steno.db", now_ms=lambda: 5_000)
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "steno.db", now_ms=lambda: 5_000)
     store.create(id="a", title="Übung OAuth", created_ms=3_000, tags=["go", "rest"], provider="Anthropic")
     store.create(id="d", title="again", metadata={"project": "x"}, created_ms=500)
     store.create(id="b", title="oauth again", created_ms=1_000, tags=["go"], status="paused")
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> SQLiteSessionStore:
     return store
 
 
-def ids(store: SQLiteSessionStore, chosen: Filter = Filter(), **how: object) -> list[str]:  # noqa: B008
+def ids(store: Store, chosen: Filter = Filter(), **how: object) -> list[str]:  # noqa: B008
     return [each.id for each in listed(store, chosen, **how)]  # pyright: ignore[reportArgumentType]
 
 
@@ -45,32 +45,32 @@ def ids(store: SQLiteSessionStore, chosen: Filter = Filter(), **how: object) -> 
         (Filter(title="oauth", status="paused", tags=("go",)), ["b"]),
     ],
 )
-def test_a_filter_chooses_what_meets_all_of_it(store: SQLiteSessionStore, chosen: Filter, found: list[str]) -> None:
+def test_a_filter_chooses_what_meets_all_of_it(store: Store, chosen: Filter, found: list[str]) -> None:
     assert ids(store, chosen) == found
 
 
 @pytest.mark.parametrize(("sort", "first"), [("date", "a"), ("title", "d"), ("messages", "c")])
-def test_a_list_can_be_sorted(store: SQLiteSessionStore, sort: str, first: str) -> None:
+def test_a_list_can_be_sorted(store: Store, sort: str, first: str) -> None:
     assert ids(store, sort=sort)[0] == first
 
 
 @pytest.mark.parametrize("sort", ["date", "title", "messages"])
-def test_reversed_is_exactly_the_other_way_around(store: SQLiteSessionStore, sort: str) -> None:
+def test_reversed_is_exactly_the_other_way_around(store: Store, sort: str) -> None:
     assert ids(store, sort=sort, reverse=True) == ids(store, sort=sort)[::-1]
 
 
-def test_a_deleted_session_answers_to_its_id_its_beginning_and_its_title(store: SQLiteSessionStore) -> None:
+def test_a_deleted_session_answers_to_its_id_its_beginning_and_its_title(store: Store) -> None:
     store.create(id="deleted-1", title="Gone")
     store.delete("deleted-1")
     assert [resolve_deleted(store, ref) for ref in ("deleted-1", "del", "Gone")] == ["deleted-1"] * 3
 
 
-def test_a_live_session_is_no_deleted_one(store: SQLiteSessionStore) -> None:
+def test_a_live_session_is_no_deleted_one(store: Store) -> None:
     with pytest.raises(SessionNotFound):
         resolve_deleted(store, "a")
 
 
-def test_two_deleted_sessions_of_one_beginning_are_ambiguous(store: SQLiteSessionStore) -> None:
+def test_two_deleted_sessions_of_one_beginning_are_ambiguous(store: Store) -> None:
     for name in ("d1", "d2"):
         store.create(id=name)
         store.delete(name)

@@ -17,7 +17,7 @@ from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import MAX_MESSAGE_BYTES
 from steno.storage.state import load
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
 
 
@@ -27,7 +27,7 @@ class Device:
     def __init__(self, name: str, folder: Path) -> None:
         draw = random.Random(name)
         self.at_ms = 1_700_000_000_000
-        self.store = SQLiteSessionStore(
+        self.store = Store(
             folder / f"{name}.db",
             now_ms=lambda: self.at_ms,
             random=lambda length: name + "".join(draw.choice("abcdefghij") for _ in range(length - 1)),

@@ -12,9 +12,9 @@ def test_the_public_names_are_these():
     assert sorted(steno.__all__) == [
         "Message",
         "NewMessage",
-        "SQLiteSessionStore",
         "SessionHeader",
         "StenoError",
+        "Store",
         "__version__",
     ]
 

@@ -171,6 +171,8 @@ def _session(**fields: Any) -> SessionRow:
         "hidden": 0,
         "vectors": 0,
         "incomplete": 0,
+        "size_bytes": 0,
+        "purged": 0,
     }
     return SessionRow(**{**columns, **fields})
 

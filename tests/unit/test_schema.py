@@ -11,9 +11,9 @@ from steno.storage import schema
 from steno.storage.database import Database
 from steno.storage.errors import NewerSchema, NoHome
 from steno.storage.sqlite import dbapi
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
-FROZEN = ["b4e0f84c29dbe7bd"]
+FROZEN = ["b4e0f84c29dbe7bd", "7b162492abc83483"]
 """A released migration never changes; a new one adds its hash here."""
 
 SECOND = "CREATE TABLE more (x INTEGER);\nINSERT INTO more VALUES (7);\n"
@@ -37,7 +37,7 @@ def _next_version(monkeypatch: pytest.MonkeyPatch, migration: str) -> None:
 def path(tmp_path: Path) -> Path:
     """A store of this version with one session."""
     place = tmp_path / "steno.db"
-    with SQLiteSessionStore(place) as store:
+    with Store(place) as store:
         store.create(id="kept")
     return place
 
@@ -51,7 +51,7 @@ def test_the_version_is_the_number_of_migrations(path: Path):
 
 
 def test_opening_a_current_database_migrates_nothing(path: Path):
-    with SQLiteSessionStore(path):
+    with Store(path):
         assert [each.name for each in path.parent.iterdir() if ".before-" in each.name] == []
 
 
@@ -69,7 +69,7 @@ def test_a_newer_database_says_upgrade_and_is_left_alone(path: Path, read_only: 
 
 def test_an_older_database_is_migrated_and_keeps_what_it_held(path: Path, monkeypatch: pytest.MonkeyPatch):
     _next_version(monkeypatch, SECOND)
-    with SQLiteSessionStore(path) as store:
+    with Store(path) as store:
         assert store.one("SELECT x FROM more") == (7,)
         assert store.get("kept").id == "kept"
     assert _version(path) == schema.VERSION
@@ -78,13 +78,13 @@ def test_an_older_database_is_migrated_and_keeps_what_it_held(path: Path, monkey
 def test_an_older_database_is_copied_before_it_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch):
     old = schema.VERSION
     _next_version(monkeypatch, SECOND)
-    with SQLiteSessionStore(path):
+    with Store(path):
         pass
     [copy] = path.parent.glob(f"steno.db.before-{schema.VERSION}.*")
     assert _version(copy) == old
     assert copy.stat().st_mode & 0o777 == 0o600
     monkeypatch.undo()
-    with SQLiteSessionStore(copy) as store:
+    with Store(copy) as store:
         assert store.get("kept").id == "kept"
 
 
@@ -92,10 +92,10 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkey
     old = schema.VERSION
     _next_version(monkeypatch, BROKEN)
     with pytest.raises(Exception, match="nowhere"):
-        SQLiteSessionStore(path)
+        Store(path)
     monkeypatch.undo()
     assert _version(path) == old
-    with SQLiteSessionStore(path) as store:
+    with Store(path) as store:
         assert store.one("SELECT count(*) FROM sqlite_master WHERE name = 'more'") == (0,)
 
 

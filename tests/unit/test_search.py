@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from steno.storage.errors import InvalidInput, SessionNotFound
 from steno.storage.model import Content, NewMessage
 from steno.storage.search import backlog, index, parse, rebuild, search
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 ALL = 1 << 40
 
@@ -26,56 +26,56 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[SQLiteSessionStore]:
+def store(path: Path) -> Iterator[Store]:
     clock = itertools.count(1_700_000_000_000, 1000)
-    with SQLiteSessionStore(path, now_ms=lambda: next(clock)) as opened:
+    with Store(path, now_ms=lambda: next(clock)) as opened:
         yield opened
 
 
-def say(store: SQLiteSessionStore, text: Content, *, session: str = "s", role: str = "user", **fields: Any) -> str:
+def say(store: Store, text: Content, *, session: str = "s", role: str = "user", **fields: Any) -> str:
     if store.find(session) is None:
         store.create(id=session, title="Untitled")
     return store.append(session, NewMessage(role=role, content=text, **fields)).id
 
 
-def found(store: SQLiteSessionStore, query: str, **options: Any) -> list[str | None]:
+def found(store: Store, query: str, **options: Any) -> list[str | None]:
     return [hit.message for hit in search(store, query, **options).hits]
 
 
 # What is found
 
 
-def test_words_need_not_stand_together_but_must_all_be_there(store: SQLiteSessionStore):
+def test_words_need_not_stand_together_but_must_all_be_there(store: Store):
     both = say(store, "the cache is warm and the index is cold")
     say(store, "the cache is warm")
     assert found(store, "index cache") == [both]
 
 
-def test_a_quoted_phrase_is_found_only_where_its_words_follow_each_other(store: SQLiteSessionStore):
+def test_a_quoted_phrase_is_found_only_where_its_words_follow_each_other(store: Store):
     there = say(store, "a warm cache helps")
     say(store, "a cache that is warm helps")
     assert found(store, '"warm cache"') == [there]
 
 
-def test_a_star_finds_words_by_their_beginning(store: SQLiteSessionStore):
+def test_a_star_finds_words_by_their_beginning(store: Store):
     there = say(store, "synchronization is hard")
     assert found(store, "synchron*") == [there]
     assert found(store, "synchron") == []
 
 
-def test_a_star_behind_a_phrase_belongs_to_its_last_word(store: SQLiteSessionStore):
+def test_a_star_behind_a_phrase_belongs_to_its_last_word(store: Store):
     there = say(store, "segments are sealed at once")
     assert found(store, '"are sea"*') == [there]
 
 
-def test_curly_quotes_make_a_phrase_too(store: SQLiteSessionStore):
+def test_curly_quotes_make_a_phrase_too(store: Store):
     there = say(store, "a warm cache helps")
     say(store, "a cache that is warm helps")
     assert found(store, "“warm cache”") == [there]
 
 
 @pytest.mark.parametrize("query", ["cafe", "CAFÉ", "cafe\u0301", "ＣＡＦＥ", "caf*"])
-def test_case_accents_and_width_do_not_matter(store: SQLiteSessionStore, query: str):
+def test_case_accents_and_width_do_not_matter(store: Store, query: str):
     there = say(store, "Un Café, s'il vous plaît")
     assert found(store, query) == [there]
 
@@ -83,19 +83,19 @@ def test_case_accents_and_width_do_not_matter(store: SQLiteSessionStore, query: 
 @pytest.mark.parametrize(
     "query", ["what's up?", "C++", "a-b", "x.y", "AND", "NOT NEAR(", "foo_bar", "text:", "^up", 'say "']
 )
-def test_punctuation_and_operators_are_read_as_the_text_reads_them(store: SQLiteSessionStore, query: str):
+def test_punctuation_and_operators_are_read_as_the_text_reads_them(store: Store, query: str):
     there = say(store, "what's up? C++ a-b x.y AND NOT NEAR( foo_bar text: say")
     assert found(store, query) == [there]
 
 
 @pytest.mark.parametrize("query", ["*", '"', '""', '"*"', "+-", "🎉", "\0x"])
-def test_a_query_without_a_word_of_the_text_finds_nothing(store: SQLiteSessionStore, query: str):
+def test_a_query_without_a_word_of_the_text_finds_nothing(store: Store, query: str):
     say(store, "plain words * + 🎉")
     assert found(store, query) == []
 
 
 @pytest.mark.parametrize("query", ["", "  \n", "\0", "\ud800"])
-def test_a_blank_query_is_refused(store: SQLiteSessionStore, query: str):
+def test_a_blank_query_is_refused(store: Store, query: str):
     with pytest.raises(InvalidInput, match="search query cannot be empty"):
         search(store, query)
 
@@ -107,7 +107,7 @@ def test_an_endless_query_is_refused():
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=st.text(max_size=40) | st.text(alphabet='"*a東カ한\0 -+^():é\u0301', max_size=20))
-def test_no_text_is_too_odd_to_be_sought(store: SQLiteSessionStore, query: str):
+def test_no_text_is_too_odd_to_be_sought(store: Store, query: str):
     if store.find("s") is None:
         say(store, "some text 東京 a b")
     try:
@@ -118,21 +118,21 @@ def test_no_text_is_too_odd_to_be_sought(store: SQLiteSessionStore, query: str):
         assert len(results.hits) <= 1
 
 
-def test_titles_and_tags_are_found_as_the_session(store: SQLiteSessionStore):
+def test_titles_and_tags_are_found_as_the_session(store: Store):
     store.create(id="s", title="Quarterly planning", tags=["finance", "東京支店"])
     for query in ("quarterly", "finance", "京支", "planning finance"):
         (hit,) = search(store, query).hits
         assert (hit.session, hit.title, hit.message, hit.role) == ("s", "Quarterly planning", None, None)
 
 
-def test_an_automatic_title_is_not_a_hit_beside_its_own_message(store: SQLiteSessionStore):
+def test_an_automatic_title_is_not_a_hit_beside_its_own_message(store: Store):
     store.create(id="s")
     message = say(store, "fix the flaky login")
     store.update("s", add_tags=["bug"])
     assert found(store, "flaky") == [message]
 
 
-def test_a_title_that_was_given_up_is_not_found_any_more(store: SQLiteSessionStore):
+def test_a_title_that_was_given_up_is_not_found_any_more(store: Store):
     store.create(id="s", title="Obsolete heading")
     assert len(search(store, "obsolete").hits) == 1
     store.update("s", fields={"title": None})
@@ -151,20 +151,20 @@ CJK_TEXTS = [
 
 
 @pytest.mark.parametrize("text", CJK_TEXTS)
-def test_every_part_of_two_characters_or_more_is_found(store: SQLiteSessionStore, text: str):
+def test_every_part_of_two_characters_or_more_is_found(store: Store, text: str):
     there = say(store, f"before {text}, after")
     say(store, "something else 京 计 데 カ 𠮷")
     parts = {text[i:j] for i in range(len(text)) for j in range(i + 2, len(text) + 1)}
     assert {part for part in parts if found(store, part) != [there]} == set()
 
 
-def test_a_single_character_is_found_wherever_it_stands(store: SQLiteSessionStore):
+def test_a_single_character_is_found_wherever_it_stands(store: Store):
     ids = [say(store, text) for text in ("黒猫だ", "猫", "黒猫", "猫舌", "a猫b")]
     say(store, "黒犬")
     assert set(found(store, "猫")) == set(ids)
 
 
-def test_mixed_text_is_found_by_its_parts_from_the_beginning_of_a_word(store: SQLiteSessionStore):
+def test_mixed_text_is_found_by_its_parts_from_the_beginning_of_a_word(store: Store):
     there = say(store, "see 東京tower大阪2024年 now")
     for part in (
         "東京tower",
@@ -182,13 +182,13 @@ def test_mixed_text_is_found_by_its_parts_from_the_beginning_of_a_word(store: SQ
         assert found(store, part) == [there], part
 
 
-def test_characters_must_stand_together_to_be_found(store: SQLiteSessionStore):
+def test_characters_must_stand_together_to_be_found(store: Store):
     say(store, "東京 京都")
     assert found(store, "東京都") == []
     assert found(store, "東都") == []
 
 
-def test_punctuation_at_the_end_of_a_query_does_not_end_the_run(store: SQLiteSessionStore):
+def test_punctuation_at_the_end_of_a_query_does_not_end_the_run(store: Store):
     there = say(store, "東京都に住む")
     assert found(store, "東京。") == [there]
 
@@ -198,14 +198,14 @@ def test_punctuation_at_the_end_of_a_query_does_not_end_the_run(store: SQLiteSes
     [("ｻｰﾋﾞｽｶﾞｲﾄﾞ", "サービスガイド"), ("\u1112\u1161\u11ab\u1100\u1173\u11af", "한글")],
     ids=["narrow kana", "decomposed hangul"],
 )
-def test_characters_written_in_another_way_are_the_same_text(store: SQLiteSessionStore, text: str, query: str):
+def test_characters_written_in_another_way_are_the_same_text(store: Store, text: str, query: str):
     ids = {say(store, text), say(store, query)}
     assert set(found(store, query)) == set(found(store, text)) == ids
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(alphabet="東京都大ひカ한글𠮷ー々", min_size=2, max_size=12), data=st.data())
-def test_any_run_is_found_by_any_part_and_the_part_is_marked(store: SQLiteSessionStore, text: str, data: st.DataObject):
+def test_any_run_is_found_by_any_part_and_the_part_is_marked(store: Store, text: str, data: st.DataObject):
     there = say(store, f"x {text} y")
     begin = data.draw(st.integers(0, len(text) - 2))
     part = text[begin : data.draw(st.integers(begin + 2, len(text)))]
@@ -216,14 +216,14 @@ def test_any_run_is_found_by_any_part_and_the_part_is_marked(store: SQLiteSessio
 # What is not found
 
 
-def test_tool_output_is_found_to_its_limit_and_no_further(store: SQLiteSessionStore):
+def test_tool_output_is_found_to_its_limit_and_no_further(store: Store):
     output = "early " + "filler " * 1200 + "late"
     there = say(store, [{"type": "tool_result", "tool_use_id": "t", "content": output}])
     assert found(store, "early") == [there]
     assert found(store, "late") == []
 
 
-def test_a_deleted_message_is_not_found_and_a_restored_session_is(store: SQLiteSessionStore):
+def test_a_deleted_message_is_not_found_and_a_restored_session_is(store: Store):
     kept, gone = say(store, "alpha one"), say(store, "alpha two")
     assert set(found(store, "alpha")) == {kept, gone}
     store.delete_message("s", gone)
@@ -234,7 +234,7 @@ def test_a_deleted_message_is_not_found_and_a_restored_session_is(store: SQLiteS
     assert found(store, "alpha") == [kept]
 
 
-def test_what_was_indexed_while_it_was_hidden_is_found_when_it_is_restored(store: SQLiteSessionStore):
+def test_what_was_indexed_while_it_was_hidden_is_found_when_it_is_restored(store: Store):
     there = say(store, "alpha")
     store.delete("s")
     assert found(store, "alpha") == []
@@ -242,7 +242,7 @@ def test_what_was_indexed_while_it_was_hidden_is_found_when_it_is_restored(store
     assert found(store, "alpha") == [there]
 
 
-def test_an_edited_message_is_found_by_its_new_text_only(store: SQLiteSessionStore):
+def test_an_edited_message_is_found_by_its_new_text_only(store: Store):
     there = say(store, "before the edit")
     assert found(store, "before") == [there]
     store.edit_message("s", there, {"content": "after the edit"})
@@ -250,7 +250,7 @@ def test_an_edited_message_is_found_by_its_new_text_only(store: SQLiteSessionSto
     assert found(store, "after") == [there]
 
 
-def test_a_search_can_be_kept_to_one_session_or_provider(store: SQLiteSessionStore):
+def test_a_search_can_be_kept_to_one_session_or_provider(store: Store):
     store.create(id="one", provider="acme")
     store.create(id="two", provider="other")
     first, second = say(store, "alpha", session="one"), say(store, "alpha", session="two")
@@ -260,7 +260,7 @@ def test_a_search_can_be_kept_to_one_session_or_provider(store: SQLiteSessionSto
     assert found(store, "alpha", session="one", provider="other") == []
 
 
-def test_a_session_that_is_not_there_is_an_error(store: SQLiteSessionStore):
+def test_a_session_that_is_not_there_is_an_error(store: Store):
     with pytest.raises(SessionNotFound):
         search(store, "alpha", session="nowhere")
 
@@ -268,7 +268,7 @@ def test_a_session_that_is_not_there_is_an_error(store: SQLiteSessionStore):
 # What a hit says
 
 
-def test_the_best_match_stands_first_and_of_equal_ones_the_newest(store: SQLiteSessionStore):
+def test_the_best_match_stands_first_and_of_equal_ones_the_newest(store: Store):
     old = say(store, "alpha beta", timestamp="2026-01-01T00:00:00Z")
     new = say(store, "alpha beta", timestamp="2026-03-01T00:00:00Z")
     middle = say(store, "alpha beta", timestamp="2026-02-01T00:00:00Z")
@@ -276,7 +276,7 @@ def test_the_best_match_stands_first_and_of_equal_ones_the_newest(store: SQLiteS
     assert found(store, "alpha") == [best, new, middle, old]
 
 
-def test_more_hits_than_asked_for_are_announced(store: SQLiteSessionStore):
+def test_more_hits_than_asked_for_are_announced(store: Store):
     for _ in range(3):
         say(store, "alpha")
     assert search(store, "alpha", limit=3).more is False
@@ -284,7 +284,7 @@ def test_more_hits_than_asked_for_are_announced(store: SQLiteSessionStore):
     assert len(search(store, "alpha", limit=2).hits) == 2
 
 
-def test_a_hit_names_message_and_session_and_marks_what_matched(store: SQLiteSessionStore):
+def test_a_hit_names_message_and_session_and_marks_what_matched(store: Store):
     store.create(id="s", title="Notes")
     there = say(store, "Ein Café\nin Köln.", role="assistant", timestamp="2026-01-01T00:00:00.000Z")
     (hit,) = search(store, "cafe köln", marks=("[", "]")).hits
@@ -297,12 +297,12 @@ def test_a_hit_names_message_and_session_and_marks_what_matched(store: SQLiteSes
 # The index as a consumer
 
 
-def fill(store: SQLiteSessionStore, count: int) -> None:
+def fill(store: Store, count: int) -> None:
     for number in range(count):
         say(store, f"alpha number{number}")
 
 
-def test_a_slice_ends_at_its_limit_and_the_next_goes_on_there(store: SQLiteSessionStore):
+def test_a_slice_ends_at_its_limit_and_the_next_goes_on_there(store: Store):
     fill(store, 9)
     dones = []
     while True:
@@ -315,35 +315,35 @@ def test_a_slice_ends_at_its_limit_and_the_next_goes_on_there(store: SQLiteSessi
     assert len(found(store, "alpha", index_bytes=0)) == 9
 
 
-def test_the_message_that_reaches_the_byte_limit_is_the_last_of_its_slice(store: SQLiteSessionStore):
+def test_the_message_that_reaches_the_byte_limit_is_the_last_of_its_slice(store: Store):
     fill(store, 5)
     index(store, limit_rows=1)
     assert index(store, limit_bytes=1).done == 1
 
 
-def test_a_search_indexes_what_is_missing(store: SQLiteSessionStore):
+def test_a_search_indexes_what_is_missing(store: Store):
     fill(store, 5)
     results = search(store, "alpha")
     assert (len(results.hits), results.not_indexed) == (5, 0)
 
 
-def test_a_search_that_may_not_index_says_how_much_is_missing(store: SQLiteSessionStore):
+def test_a_search_that_may_not_index_says_how_much_is_missing(store: Store):
     fill(store, 5)
     index(store, limit_rows=3)
     results = search(store, "alpha", index_bytes=0)
     assert (len(results.hits), results.not_indexed) == (2, 3)
 
 
-def test_a_store_opened_read_only_is_searched_as_far_as_it_is_indexed(store: SQLiteSessionStore, path: Path):
+def test_a_store_opened_read_only_is_searched_as_far_as_it_is_indexed(store: Store, path: Path):
     fill(store, 3)
     index(store)
     say(store, "alpha late")
-    with SQLiteSessionStore(path, read_only=True) as reader:
+    with Store(path, read_only=True) as reader:
         results = search(reader, "alpha")
     assert (len(results.hits), results.not_indexed) == (3, 1)
 
 
-def test_a_slice_that_is_undone_is_done_again(store: SQLiteSessionStore):
+def test_a_slice_that_is_undone_is_done_again(store: Store):
     fill(store, 3)
 
     class Crash(Exception):
@@ -362,9 +362,9 @@ def test_a_slice_that_is_undone_is_done_again(store: SQLiteSessionStore):
     assert len(found(store, "alpha", index_bytes=0)) == 3
 
 
-def test_two_processes_that_index_at_once_do_not_index_twice(store: SQLiteSessionStore, path: Path):
+def test_two_processes_that_index_at_once_do_not_index_twice(store: Store, path: Path):
     fill(store, 3)
-    with SQLiteSessionStore(path) as other:
+    with Store(path) as other:
         assert index(store, limit_rows=2).done == 2
         while index(other, limit_rows=2).remaining:
             pass
@@ -372,16 +372,16 @@ def test_two_processes_that_index_at_once_do_not_index_twice(store: SQLiteSessio
     assert len(found(store, "alpha")) == 3
 
 
-def test_a_slice_that_another_process_overtook_is_dropped(store: SQLiteSessionStore, path: Path):
+def test_a_slice_that_another_process_overtook_is_dropped(store: Store, path: Path):
     fill(store, 3)
-    with SQLiteSessionStore(path) as other:
+    with Store(path) as other:
         store.connection.set_trace_callback(lambda statement: "UNION ALL" in statement and index(other))
         assert index(store) == (0, 0)
         store.connection.set_trace_callback(None)
     assert len(found(store, "number1")) == 1
 
 
-def test_a_rebuilt_index_answers_as_before(store: SQLiteSessionStore):
+def test_a_rebuilt_index_answers_as_before(store: Store):
     fill(store, 4)
     store.update("s", add_tags=["alpha"])
     before = search(store, "alpha").hits
@@ -390,7 +390,7 @@ def test_a_rebuilt_index_answers_as_before(store: SQLiteSessionStore):
     assert search(store, "alpha").hits == before
 
 
-def test_a_rebuilt_index_holds_nothing_but_what_the_store_holds(store: SQLiteSessionStore):
+def test_a_rebuilt_index_holds_nothing_but_what_the_store_holds(store: Store):
     fill(store, 1)
     index(store)
     store.execute("INSERT OR REPLACE INTO search (rowid, text) SELECT no, 'stray' FROM messages")
@@ -399,7 +399,7 @@ def test_a_rebuilt_index_holds_nothing_but_what_the_store_holds(store: SQLiteSes
     assert found(store, "stray") == []
 
 
-def test_numbers_of_the_feed_without_a_row_are_passed(store: SQLiteSessionStore):
+def test_numbers_of_the_feed_without_a_row_are_passed(store: Store):
     fill(store, 2)
     with store.transaction():
         store.advance(3)
@@ -408,7 +408,7 @@ def test_numbers_of_the_feed_without_a_row_are_passed(store: SQLiteSessionStore)
     assert store.cursor("search") == store.last_seq
 
 
-def test_a_content_that_cannot_be_read_does_not_stop_the_index(store: SQLiteSessionStore):
+def test_a_content_that_cannot_be_read_does_not_stop_the_index(store: Store):
     broken = say(store, [{"type": "text", "text": "x"}])
     store.execute("UPDATE messages SET content = ? WHERE id = ?", (b"[{", broken))
     there = say(store, "alpha")
@@ -426,7 +426,7 @@ COMMANDS = st.lists(
 def test_an_index_kept_up_in_slices_equals_one_made_at_the_end(
     tmp_path_factory: pytest.TempPathFactory, commands: list[tuple[str, int]]
 ):
-    with SQLiteSessionStore(tmp_path_factory.mktemp("model") / "steno.db") as store:
+    with Store(tmp_path_factory.mktemp("model") / "steno.db") as store:
         store.create(id="s", title="Word0")
         ids = []
         for name, number in commands:

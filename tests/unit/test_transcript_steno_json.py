@@ -15,7 +15,7 @@ from steno.storage.errors import InvalidInput
 from steno.storage.model import Message, NewMessage, SessionHeader
 from steno.storage.restoring import bring_back
 from steno.storage.shape import message_json, session_json
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.storage.transcripts import read_transcripts
 from steno.storage.transcripts.steno_json import Exported, written
 
@@ -26,16 +26,16 @@ JSON = st.recursive(SCALARS, lambda below: st.dictionaries(TEXT, below, max_size
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SQLiteSessionStore:
-    return SQLiteSessionStore(tmp_path / "steno.db")
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "steno.db")
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> SQLiteSessionStore:
-    return SQLiteSessionStore(tmp_path / "other.db")
+def other(tmp_path: Path) -> Store:
+    return Store(tmp_path / "other.db")
 
 
-def test_an_exported_session_is_equal_in_another_store(store: SQLiteSessionStore, other: SQLiteSessionStore) -> None:
+def test_an_exported_session_is_equal_in_another_store(store: Store, other: Store) -> None:
     store.create(
         id="s1", title="Plans", tags=["b", "a"], metadata={"k": {"n": None}}, provider="p", model="m", user_id="u"
     )
@@ -69,7 +69,7 @@ def test_whatever_a_session_holds_its_export_reads_back_the_same(
     ]
 
 
-def test_importing_a_session_into_the_store_that_exported_it_changes_nothing(store: SQLiteSessionStore) -> None:
+def test_importing_a_session_into_the_store_that_exported_it_changes_nothing(store: Store) -> None:
     store.create(id="s1", title="Plans", tags=["a"], metadata={"project": "x"})
     store.append("s1", NewMessage(role="user", content="Hello"))
 
@@ -78,7 +78,7 @@ def test_importing_a_session_into_the_store_that_exported_it_changes_nothing(sto
     assert [(each.created, each.added, each.changed) for each in done] == [(False, 0, 0)]
 
 
-def test_importing_an_export_twice_changes_nothing(store: SQLiteSessionStore) -> None:
+def test_importing_an_export_twice_changes_nothing(store: Store) -> None:
     data = _jsonl(HEADER, {"id": "m1", "role": "user", "content": "Hello"})
     _take(store, data)
     before = store.last_seq
@@ -157,7 +157,7 @@ def test_a_torn_last_line_refuses_the_file() -> None:
         _read(data[:-5])
 
 
-def test_a_session_that_is_here_keeps_its_own_state(store: SQLiteSessionStore) -> None:
+def test_a_session_that_is_here_keeps_its_own_state(store: Store) -> None:
     data = _jsonl({**HEADER, "status": "archived"})
     _take(store, data)
     store.update("s1", fields={"status": "active"})
@@ -167,7 +167,7 @@ def test_a_session_that_is_here_keeps_its_own_state(store: SQLiteSessionStore) -
     assert store.get("s1").status == "active"
 
 
-def test_a_session_that_was_deleted_here_stays_deleted(store: SQLiteSessionStore) -> None:
+def test_a_session_that_was_deleted_here_stays_deleted(store: Store) -> None:
     _take(store, _jsonl(HEADER))
     store.delete("s1")
 
@@ -200,14 +200,14 @@ def _read(data: bytes) -> list[Exported]:
     return [each for each in found if isinstance(each, Exported)]
 
 
-def _take(store: SQLiteSessionStore, data: bytes) -> list[Any]:
+def _take(store: Store, data: bytes) -> list[Any]:
     return [bring_back(store, each) for each in _read(data)]
 
 
-def _export(store: SQLiteSessionStore, session: str) -> bytes:
+def _export(store: Store, session: str) -> bytes:
     return b"".join(written(store.get(session), store.messages(session)))
 
 
-def _whole(store: SQLiteSessionStore, session: str) -> dict[str, Any]:
+def _whole(store: Store, session: str) -> dict[str, Any]:
     messages = [message_json(each) for each in store.messages(session)]
     return {**session_json(store.get(session)), "messages": messages}

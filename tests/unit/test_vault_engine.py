@@ -21,7 +21,7 @@ from steno.storage.errors import (
     StenoError,
 )
 from steno.storage.model import NewMessage
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 from steno.sync.vault import engine as engine_module
 from steno.sync.vault.engine import SyncReport, VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST, derive
@@ -69,7 +69,7 @@ class Device:
 
     def __init__(self, folder: Path, name: str, vault: Vault) -> None:
         self.vault = vault
-        self.store = SQLiteSessionStore(folder / f"{name}.db", now_ms=vault.now)
+        self.store = Store(folder / f"{name}.db", now_ms=vault.now)
         self.remote = Flaky(vault.remote)
         self.restart()
 

@@ -21,7 +21,7 @@ import pytest
 
 from steno.daemon.http import Api, Listening, make_app, serve
 from steno.storage.errors import RemoteUnreachable
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 TOKEN = "the-token-of-this-home"
 
@@ -57,7 +57,7 @@ class Loop:
 @dataclass
 class Server:
     listening: Listening
-    store: SQLiteSessionStore
+    store: Store
     directory: Path
     fails: list[bool] = field(default_factory=list)
     token: str = TOKEN
@@ -134,7 +134,7 @@ def server(loop: Loop, short_directory: Path) -> Iterator[Server]:
 
 
 def running(loop: Loop, directory: Path) -> Iterator[Server]:
-    with SQLiteSessionStore(directory / "steno.db") as store, ThreadPoolExecutor(max_workers=1) as thread:
+    with Store(directory / "steno.db") as store, ThreadPoolExecutor(max_workers=1) as thread:
         fails: list[bool] = []
 
         def status() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steno.storage.store import SQLiteSessionStore
+from steno.storage.store import Store
 
 FIELDS = {
     "id", "title", "name", "user_id", "status", "provider", "model", "project", "tags", "metadata", "state",
@@ -59,7 +59,7 @@ def test_the_daemon_sees_what_another_process_wrote(server: Any):
 
 
 def test_a_write_that_waits_for_another_process_keeps_nobody_else_waiting(server: Any):
-    with ThreadPoolExecutor(max_workers=1) as thread, SQLiteSessionStore(server.store.path) as other:
+    with ThreadPoolExecutor(max_workers=1) as thread, Store(server.store.path) as other:
         with other.transaction():
             made = thread.submit(server.ask, "POST", "/v1/sessions", {"id": "one"})
             assert server.ask("GET", "/v1/status").status == 200
