@@ -1,4 +1,5 @@
-# The words of this project: `make up`, `make demo`, `make test`, `make check`, `make bench`.
+# The words of this project: `make up`, `make demo`, `make test`, `make acceptance`, `make check`,
+# `make bench`.
 # Each makes what it needs in .venv, from Python 3.11 or later with its venv (or uv) and make alone.
 #   make up ARGS="--yes"        arguments for steno
 #   make test ARGS="-k merge"   arguments for pytest
@@ -7,17 +8,18 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check bench clean
+.PHONY: help up demo test acceptance check bench clean
 
 BIN := .venv/bin
 
 help:
-	@echo 'make up      start steno: keep, search and mirror your sessions (the main thing)'
-	@echo 'make demo    watch two devices mirror sessions, in a temporary directory'
-	@echo 'make test    run the tests'
-	@echo 'make check   run ruff, basedpyright and import-linter'
-	@echo 'make bench   measure, print a table, write benchmarks/results.json'
-	@echo 'make clean   remove .venv and what the tools left; never a session'
+	@echo 'make up          start steno: keep, search and mirror your sessions (the main thing)'
+	@echo 'make demo        watch two devices mirror sessions, in a temporary directory'
+	@echo 'make test        run the tests'
+	@echo 'make acceptance  run the tests of the acceptance page, and print its checks with their results'
+	@echo 'make check       run ruff, basedpyright and import-linter'
+	@echo 'make bench       measure, print a table, write benchmarks/results.json'
+	@echo 'make clean       remove .venv and what the tools left; never a session'
 
 up: .venv/.runtime
 	@exec $(BIN)/steno up $(ARGS)
@@ -29,13 +31,16 @@ demo: .venv/.runtime
 test: .venv/.dev
 	@$(BIN)/pytest $(ARGS)
 
+acceptance: .venv/.dev
+	@$(BIN)/pytest -m check --acceptance -q -r fE $(ARGS)
+
 check: .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright --project pyproject.toml  # not one that lies above the tree
 	@$(BIN)/lint-imports
 
-bench: .venv/.dev
+bench: .venv/.bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
@@ -88,4 +93,9 @@ endif
 .venv/.dev: .venv/.runtime
 	@echo 'steno: installing the tools for development' >&2
 	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv/.bench: .venv/.dev
+	@echo 'steno: installing the yardsticks of the benchmarks' >&2
+	@$(INSTALL) --editable '.[dev,bench]'
 	@touch $@

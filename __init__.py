@@ -9,21 +9,73 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .storage.errors import StenoError
-    from .storage.model import Message, NewMessage, SessionHeader
-    from .storage.store import Store
+    from .storage.errors import (
+        InvalidInput,
+        MessageNotFound,
+        SessionDeleted,
+        SessionError,
+        SessionNotFound,
+        SessionTooLarge,
+        StenoError,
+    )
+    from .storage.errors import SessionNotFound as SessionNotFoundError
+    from .storage.library.contract import SessionStore, User
+    from .storage.library.environment import store_from_environment
+    from .storage.library.manager import SessionManager
+    from .storage.library.memory_store import MemorySessionStore
+    from .storage.library.postgres_store import PostgresSessionStore
+    from .storage.library.redis_store import RedisSessionStore
+    from .storage.library.session import Session
+    from .storage.library.sqlite_store import SQLiteSessionStore
+    from .storage.library.templates import Template
+    from .storage.model import Message
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "StenoError": "storage.errors",
+    "InvalidInput": "storage.errors",
+    "MemorySessionStore": "storage.library.memory_store",
     "Message": "storage.model",
-    "NewMessage": "storage.model",
-    "SessionHeader": "storage.model",
-    "Store": "storage.store",
+    "MessageNotFound": "storage.errors",
+    "PostgresSessionStore": "storage.library.postgres_store",
+    "RedisSessionStore": "storage.library.redis_store",
+    "SQLiteSessionStore": "storage.library.sqlite_store",
+    "Session": "storage.library.session",
+    "SessionDeleted": "storage.errors",
+    "SessionError": "storage.errors",
+    "SessionManager": "storage.library.manager",
+    "SessionNotFound": "storage.errors",
+    "SessionNotFoundError": "storage.errors",
+    "SessionStore": "storage.library.contract",
+    "SessionTooLarge": "storage.errors",
+    "StenoError": "storage.errors",
+    "Template": "storage.library.templates",
+    "User": "storage.library.contract",
+    "store_from_environment": "storage.library.environment",
 }
 
-__all__ = ["Message", "NewMessage", "SessionHeader", "StenoError", "Store", "__version__"]
+__all__ = [
+    "InvalidInput",
+    "MemorySessionStore",
+    "Message",
+    "MessageNotFound",
+    "PostgresSessionStore",
+    "RedisSessionStore",
+    "SQLiteSessionStore",
+    "Session",
+    "SessionDeleted",
+    "SessionError",
+    "SessionManager",
+    "SessionNotFound",
+    "SessionNotFoundError",
+    "SessionStore",
+    "SessionTooLarge",
+    "StenoError",
+    "Template",
+    "User",
+    "__version__",
+    "store_from_environment",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from generate import Prose
 from measure import Bench, Figure, compared, side_by_side
 
 from steno.storage.model import NewMessage
+from steno.storage.packing import attach
 from steno.storage.rows import INSERT_MESSAGE, MESSAGE_COLUMNS
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
@@ -68,6 +69,7 @@ def _message(at: int, texts: list[str]) -> NewMessage:
 def _bare(path: Path, store: Store) -> Callable[[str], None]:
     """The same row into the same table with its indexes, in a transaction of its own, by sqlite3 alone."""
     connection = dbapi.connect(str(path), isolation_level=None)
+    attach(connection, compress=True)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {store.one('PRAGMA synchronous')[0]}")
     assert connection.execute("PRAGMA journal_mode").fetchone() == store.one("PRAGMA journal_mode")

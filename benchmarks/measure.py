@@ -30,6 +30,13 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
+class LeftOut(msgspec.Struct, frozen=True):
+    """A row that was not measured, and why: its yardstick is not on this machine."""
+
+    what: str
+    why: str
+
+
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured; the full scale is what the goals speak of."""
 
@@ -42,6 +49,9 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     import_rounds: int = 5
     messages: int = 200_000
     mirror_rounds: int = 3
+    loaded: int = 10_000
+    forked: int = 1_000
+    large_bytes: int = 1_000_000_000
     arrivals: int = 150
     pause_s: float = 1.5
     idle_s: float = 60.0
@@ -50,7 +60,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK = Scale(
     session_sizes=(10, 200), appends=5, rounds=2, sessions=20, starts=1, corpus_bytes=60_000, import_rounds=1,
-    messages=60, mirror_rounds=1, arrivals=3, pause_s=0.05, idle_s=1.0, settle_s=30.0,
+    messages=60, mirror_rounds=1, loaded=50, forked=20, large_bytes=500_000, arrivals=3, pause_s=0.05, idle_s=1.0,
+    settle_s=30.0,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from measure import Bench, Figure, compared, seconds_of, side_by_side
 
 from steno.storage.database import wall_ms
 from steno.storage.model import NewMessage
+from steno.storage.packing import attach
 from steno.storage.rows import BORN_COLUMNS, INSERT_MESSAGE
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
@@ -68,6 +69,7 @@ class Bare:
     def push(self, database: Path) -> None:
         """Select, encode, compress, encrypt."""
         connection = dbapi.connect(str(database))
+        attach(connection, compress=True)
         self.objects.clear()
         rows = connection.execute(f"SELECT session, {BORN_COLUMNS} FROM messages ORDER BY seq")  # noqa: S608
         batch: list[tuple[Any, ...]] = []
@@ -88,6 +90,7 @@ class Bare:
     def pull(self, database: Path) -> None:
         """Decrypt, decompress, decode, and insert batch by batch."""
         connection = dbapi.connect(str(database), isolation_level=None)
+        attach(connection, compress=True)
         connection.execute("PRAGMA synchronous = NORMAL")
         seq = 0
         for number, sealed in enumerate(self.objects):

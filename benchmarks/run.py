@@ -2,7 +2,8 @@
 
 Prints a table and writes ``benchmarks/results.json``. ``--only NAME`` runs one group (repeatable),
 ``--quick`` runs all of them on tiny sizes, which shows that they work and nothing else; neither
-touches the results of a full run. Nothing here is a test: a figure that is missed fails nothing.
+touches the results of a full run. A row whose yardstick or server is not installed is left out, by name.
+Nothing here is a test: a figure that is missed fails nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from pathlib import Path
 import appending
 import daemons
 import importing
+import library
 import listing
 import mirroring
 from generate import Prose, messages, zstd_ratio
-from measure import QUICK, Bench, Figure, Scale
+from measure import QUICK, Bench, Figure, LeftOut, Scale
 
 from steno.storage.sqlite import dbapi
 
-GROUPS: dict[str, Callable[[Bench], list[Figure]]] = {
+GROUPS: dict[str, Callable[[Bench], Sequence[Figure | LeftOut]]] = {
     "append": appending.figures,
+    "library": library.figures,
     "list": listing.figures,
     "import": importing.figures,
     "mirror": mirroring.figures,
@@ -51,13 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = chosen.results or (RESULTS if not chosen.quick and not chosen.only else None)
     ratio = zstd_ratio([text for _, text in messages(Prose(1), 200 if chosen.quick else 6500)])
     print(f"generated text: zstd level 3 leaves {ratio:.2f} of 4 MiB", flush=True)
-    figures: dict[str, list[Figure]] = {}
-    for name in names:
-        figures[name] = _measured(name, QUICK if chosen.quick else Scale(), chosen.folder)
-    found = [figure for group in figures.values() for figure in group]
+    scale = QUICK if chosen.quick else Scale()
+    rows = [row for name in names for row in _measured(name, scale, chosen.folder)]
+    found = [row for row in rows if isinstance(row, Figure)]
+    left_out = [row for row in rows if isinstance(row, LeftOut)]
     print("\n".join(table(found)))
+    for row in left_out:
+        print(f"left out: {row.what}: {row.why}")
     if results is not None:
-        results.write_text(json.dumps(_report(found, ratio), indent=2) + "\n", encoding="utf-8")
+        results.write_text(json.dumps(_report(found, left_out, ratio), indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -76,7 +81,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
     return figure.what, figure.ours, figure.yardstick, ratio, figure.spread, goal, "yes" if figure.met else "NO"
 
 
-def _measured(name: str, scale: Scale, parent: Path | None) -> list[Figure]:
+def _measured(name: str, scale: Scale, parent: Path | None) -> Sequence[Figure | LeftOut]:
     folder = Path(tempfile.mkdtemp(prefix="steno-bench-", dir=parent))
     began = time.monotonic()
 
@@ -91,7 +96,7 @@ def _measured(name: str, scale: Scale, parent: Path | None) -> list[Figure]:
     return found
 
 
-def _report(figures: Sequence[Figure], ratio: float) -> dict[str, object]:
+def _report(figures: Sequence[Figure], left_out: Sequence[LeftOut], ratio: float) -> dict[str, object]:
     return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),
@@ -106,6 +111,7 @@ def _report(figures: Sequence[Figure], ratio: float) -> dict[str, object]:
             }
             for figure in figures
         ],
+        "left_out": {row.what: row.why for row in left_out},
     }  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..storage.store import Store
 from ..storage.transcripts import Transcript, read_transcripts
 from ..storage.transcripts.steno_json import Exported
 from .options import examples, format_option
+from .progress import Progress
 from .stores import writing
 from .terminal import note, print_json, safe_line
 
@@ -55,6 +55,7 @@ class Summary(msgspec.Struct, kw_only=True):
     changed: set[str] = set()
     unchanged: set[str] = set()
     deleted: set[str] = set()
+    purged: set[str] = set()
     messages_added: int = 0
     messages_changed: int = 0
     left_out: dict[str, int] = {}
@@ -65,7 +66,9 @@ class Summary(msgspec.Struct, kw_only=True):
         """Count one session that was taken in."""
         self.messages_added += done.added
         self.messages_changed += done.changed
-        if done.created:
+        if done.purged:
+            self.purged.add(done.session)
+        elif done.created:
             self.new.add(done.session)
         elif done.added or done.changed:
             self.changed.add(done.session)
@@ -81,6 +84,7 @@ class Summary(msgspec.Struct, kw_only=True):
                 "changed": len(self.changed - self.new),
                 "unchanged": len(self._unchanged),
             },
+            "purged": sorted(self.purged),
             "session_ids": sorted(self.new | self.changed | self.unchanged),
             "messages_added": self.messages_added,
             "left_out": dict(sorted(self.left_out.items())),
@@ -132,10 +136,10 @@ def import_sessions(*, paths: tuple[str, ...], as_json: bool) -> None:
     twice changes nothing. A directory is searched for *.jsonl, *.json and *.jsonl.zst.
     """
     summary = Summary()
-    progress = _Progress()
+    progress = Progress()
     with writing() as store:
         for name, source in _sources(paths):
-            progress.say(summary)
+            progress.say(f"{summary.files} files, {summary.messages_added} messages")
             try:
                 _take_file(store, name, source, summary)
                 step("import.file")
@@ -157,6 +161,8 @@ def _tell(summary: Summary, *, as_json: bool, single: bool) -> None:
             note(f"… and {len(summary.faults) - MAX_FAULTS_TOLD} more faults; --json lists all of them")
     if summary.deleted:
         note(f"{len(summary.deleted)} of them are deleted here and stay so; see `steno list --deleted`")
+    if summary.purged:
+        note(f"{len(summary.purged)} sessions were purged here and are not taken in: {_named(summary.purged)}")
     if single:
         raise _Nothing(f"{summary.refused[0].file}: {summary.refused[0].reason}")
     for refused in summary.refused[:MAX_FAULTS_TOLD]:
@@ -185,6 +191,11 @@ def _take_in(store: Store, transcript: Transcript) -> Imported:
     return bring_back(store, transcript) if isinstance(transcript, Exported) else take_in(store, transcript)
 
 
+def _named(sessions: set[str]) -> str:
+    first = sorted(sessions)[:MAX_KINDS_TOLD]
+    return ", ".join([*first, *(["…"] if len(sessions) > len(first) else [])])
+
+
 def _sources(paths: tuple[str, ...]) -> Iterator[tuple[str, Path | bytes]]:
     """What to read: files as they are named, those of directories by their suffix, in order."""
     for path in paths:
@@ -207,22 +218,3 @@ def _files_below(directory: Path) -> Iterator[Path]:
 
 def _reason(exc: InvalidInput, name: str) -> str:
     return exc.line.replace(f" of {name} is", " is")
-
-
-class _Progress:
-    """One line that is rewritten, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._wanted = sys.stderr.isatty()
-        self._next_s = time.monotonic() + 0.5
-
-    def say(self, summary: Summary) -> None:
-        """Say how far it is, a few times a second."""
-        if self._wanted and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + 0.2
-            click.echo(f"\r\x1b[K{summary.files} files, {summary.messages_added} messages", nl=False, err=True)
-
-    def end(self) -> None:
-        """Take the line away."""
-        if self._wanted:
-            click.echo("\r\x1b[K", nl=False, err=True)

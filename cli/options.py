@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from ..storage.model import STATUSES, Json
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 _FORMATS = ("text", "json")
+_AGE = re.compile("([0-9]{1,6})([hdw])")
+_UNIT_MS = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 
 def examples(*lines: str) -> str:
@@ -73,6 +76,16 @@ def filter_of(
         since_ms=_midnight_ms(since) if since else None,
         before_ms=_midnight_ms(until + timedelta(days=1)) if until else None,
     )
+
+
+def age_ms(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """The milliseconds of an age as ``12h``, ``30d`` or ``8w``."""
+    if value is None:
+        return None
+    found = _AGE.fullmatch(value)
+    if found is None:
+        raise click.UsageError(f"invalid {parameter.name}: {value} (use 12h, 30d or 8w)")
+    return int(found[1]) * _UNIT_MS[found[2]]
 
 
 def positive(_: click.Context, parameter: click.Parameter, value: int | None) -> int | None:

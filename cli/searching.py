@@ -29,7 +29,8 @@ _BEGIN, _END = "\x01", "\x02"
     epilog=examples(
         "steno search JWT authentication",
         """steno search '"exact phrase"' --tag go""",
-        "steno search 'config*' --session @last --json",
+        "steno search 'config* OR setting -docker'",
+        "steno search 'token NEAR/5 expired' --session @last --json",
     ),
 )
 @click.argument("words", metavar="WORDS...", nargs=-1, required=True)
@@ -38,6 +39,7 @@ _BEGIN, _END = "\x01", "\x02"
 )
 @click.option("--session", "-s", metavar="ID", help="In this session only.")
 @filter_options
+@click.option("--archived", is_flag=True, help="In archived sessions too.")
 @format_option
 def search_sessions(
     *,
@@ -50,9 +52,14 @@ def search_sessions(
     status: str | None,
     since: datetime | None,
     until: datetime | None,
+    archived: bool,
     as_json: bool,
 ) -> None:
-    """Find messages and sessions in which all the words stand, the best match first."""
+    """Find messages and sessions in which all the words stand, the best match first.
+
+    A word is found in its other forms too. "In quotes" words stand in a row, begin* finds by the
+    beginning; OR, -word (or NOT), brackets and a NEAR/3 b join them. Quote the whole for the shell.
+    """
     if limit > MAX_LIMIT:
         raise click.UsageError(f"search limit exceeds maximum allowed ({MAX_LIMIT})")
     chosen = filter_of(tags=tags, project=project, provider=provider, status=status, since=since, until=until)
@@ -60,14 +67,14 @@ def search_sessions(
     marks = ("**", "**") if as_json else (_BEGIN, _END)
     with _catching_up() as store:
         inside = None if session is None else store.resolve(session)
-        found = search(store, query, limit=limit, session=inside, where=chosen.conditions(), marks=marks)
+        found = search(store, query, chosen=chosen, session=inside, archived=archived, limit=limit, marks=marks)
     if as_json:
         print_json({"query": query, "limit": limit, **msgspec.to_builtins(found)})
     else:
         coloured = columns() is not None
         click.echo("\n\n".join(_lines(hit, coloured=coloured) for hit in found.hits), nl=bool(found.hits))
         if not found.hits:
-            note("No results found.")
+            note(f"No results found: {found.hint}." if found.hint else "No results found.")
     if found.more and not as_json:
         note(f"Showing the best {len(found.hits)} results. Use --limit to see more.")
     if found.not_indexed:

@@ -98,8 +98,8 @@ def sync(as_json: bool) -> None:
             f"Sent {report['sent_segments']} segments, received {report['received_segments']} "
             f"with {report['received_messages']} new messages."
         )
-        for problem in report["problems"]:
-            click.echo(problem, err=True)
+        for each in [*report["rescued"], *report["problems"]]:
+            click.echo(each, err=True)
     if report["problems"] or report["pending_segments"]:
         raise Incomplete(count=len(report["problems"]) + report["pending_segments"])
 

@@ -29,5 +29,7 @@ def writing() -> Generator[Store]:
     """The store to write to; raises `NoHome`."""
     home = Home.from_environment()
     home.require()
-    with Store(home.database, durability=home.settings().storage.durability) as store:
+    settings = home.settings()
+    compress = settings.session.compress_messages
+    with Store(home.database, durability=settings.storage.durability, compress=compress) as store:
         yield store

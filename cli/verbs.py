@@ -19,6 +19,7 @@ SESSIONS: Section = {
     "list": ("listing:list_sessions", "List sessions, the last written to first."),
     "show": ("showing:show", "Show a session and its messages."),
     "search": ("searching:search_sessions", "Find messages and sessions by their words."),
+    "sql": ("sql:sql", "Ask and write with SQL."),
     "import": ("importing:import_sessions", "Import sessions of other tools, or exported ones."),
     "export": ("exporting:export", "Write sessions to files."),
     "rename": ("writing:rename", "Give a session another title."),
@@ -26,6 +27,7 @@ SESSIONS: Section = {
     "meta": ("writing:meta", "Set, remove or print a session's metadata."),
     "delete": ("writing:delete", "Delete sessions; they can be restored."),
     "restore": ("writing:restore", "Bring back deleted sessions with their messages."),
+    "purge": ("purging:purge", "Remove sessions, messages or histories for good."),
     "conflicts": ("conflicts:list_conflicts", "List what was edited differently on two devices."),
 }
 DEVICES: Section = {
@@ -34,6 +36,8 @@ DEVICES: Section = {
     "join": ("service:join", "Join a vault that another device made."),
     "sync": ("service:sync", "Bring this device and the remote to the same state now."),
     "status": ("service:status", "Say what is pending, where things lie, and what is wrong."),
+    "backup": ("maintenance:back_up", "Copy the store into one file, or put such a copy back."),
+    "doctor": ("maintenance:doctor", "Look whether database and index are sound, and mend what can be."),
     "daemon": ("service:daemon", "Run, start and stop the daemon."),
     "demo": ("service:demo", "Watch two devices mirror sessions, in a temporary directory."),
 }

@@ -27,7 +27,8 @@ from .. import __version__
 from ..storage.database import wall_ms
 from ..storage.errors import HomeBusy, RemoteNotConfigured, StenoError
 from ..storage.home import Home, write_private
-from ..storage.search import index
+from ..storage.indexing import index
+from ..storage.shrink import is_shrunk, shrink
 from ..storage.steps import step
 from ..storage.store import Store
 from ..sync.files.mirror import Mirror
@@ -47,6 +48,7 @@ BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 1.0, 1800.0
 STORE_POLL_S = 5.0
 VANISH_S = 1.0
 RESCAN_S = 3600.0
+HOUSE_S = 3600.0
 RETRY_FIRST_S, RETRY_LAST_S = 2.0, 10.0
 LOCK_LOOK_S = 0.2
 ENGINE_WITHIN_S = 30.0
@@ -107,6 +109,7 @@ class Daemon:
                 asyncio.create_task(self._kept(self._keep_files, self._live["files"], "stopped", self._wake_files)),
                 asyncio.create_task(self._kept(self._keep_index, self._live["search"], "error", self._wake_index)),
                 asyncio.create_task(self._kept(self._keep_vault, self._live["vault"], "error", self._wake_vault)),
+                asyncio.create_task(self._kept(self._keep_house, {}, "error", Signal())),
             ]
             ready(self._listening)
             await stop.wait()
@@ -137,6 +140,8 @@ class Daemon:
             await self._listening.stop()
         for job in jobs:
             job.cancel()
+        if "house" in self._workers:
+            self._workers["house"].store.connection.interrupt()  # writing a large database anew takes long
         await asyncio.gather(*jobs, return_exceptions=True)
         if self._watcher is not None:
             await self._watcher.stop()
@@ -265,6 +270,18 @@ class Daemon:
                 remaining = (await worker.run(lambda: index(worker.store))).remaining
                 step("index.slice")
 
+    # The house
+
+    async def _keep_house(self) -> None:
+        """Get off the disk, now and then, what was purged by other devices or could not be got off at once."""
+        while True:
+            await asyncio.sleep(HOUSE_S)
+            worker = self._worker("house")
+            if not await worker.run(lambda store=worker.store: is_shrunk(store)):
+                remains = await worker.run(lambda store=worker.store: shrink(store))
+                for problem in remains.problems:
+                    _log.warning("%s", problem)
+
     # The vault
 
     async def _keep_vault(self) -> None:
@@ -385,7 +402,8 @@ async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
             loop.add_signal_handler(number, stop.set)
 
         def open_store() -> Store:
-            return Store(home.database, durability=settings.storage.durability)
+            compress = settings.session.compress_messages
+            return Store(home.database, durability=settings.storage.durability, compress=compress)
 
         def ready(listening: Listening) -> None:
             running = {

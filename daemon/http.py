@@ -221,10 +221,12 @@ class _Routes:
 
     async def search(self, request: web.Request) -> web.Response:
         """Find messages and sessions; the filters of the list narrow it down."""
-        given_ = _parameters(request, {"q", "limit", "session", *FILTERS})
+        given_ = _parameters(request, {"q", "limit", "session", "archived", *FILTERS})
         query, session, limit = _one(given_, "q") or "", _one(given_, "session"), _limit(given_) or DEFAULT_HITS
-        where = filter_of(given_).conditions()
-        return await self._api.answer(lambda store: search(store, query, limit=limit, session=session, where=where))
+        chosen, archived = filter_of(given_), _flag(given_, "archived")
+        return await self._api.answer(
+            lambda store: search(store, query, chosen=chosen, session=session, archived=archived, limit=limit)
+        )
 
 
 def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

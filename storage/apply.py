@@ -11,12 +11,14 @@ from typing import Any
 
 import msgspec
 
+from .actors import keep
 from .change import Batch, RegisterState, SessionChange
 from .database import Database
+from .deletion import MAX_LIFE, PURGED, check_purge, in_force, purge_knew, purged_life
 from .deletion import decode as decode_vector
-from .deletion import in_force
 from .document import leaves
 from .errors import InvalidInput
+from .lives import meet, rescue_edit
 from .model import (
     check_content,
     check_message_id,
@@ -29,6 +31,7 @@ from .model import (
 )
 from .registers import EMPTY, MAX_PATH_LENGTH, REMOVED, Known, Register, Value, join_known, merge
 from .rows import (
+    HIDDEN_FOR_EVER,
     HIDDEN_IN_VECTOR,
     INSERT_MESSAGE,
     MESSAGE_COLUMNS,
@@ -41,6 +44,7 @@ from .rows import (
     encode_births,
     scalar_text,
     session_births,
+    size_bytes,
 )
 from .stamps import BY_HAND, plausible
 from .state import (
@@ -49,6 +53,7 @@ from .state import (
     find_message,
     from_wire,
     implied,
+    link_forks,
     load,
     materialise_metadata,
     recount,
@@ -61,9 +66,9 @@ from .state import (
     to_wire,
 )
 from .store import Store
+from .tombstones import erase_message, join_purge
 
 SLICE_ROWS = 2000
-_MAX_LIFE = 1 << 31
 _POISON = (InvalidInput, msgspec.ValidationError, msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 _KEPT_FOR_EVER = {"title", "status", "provider", "model", "user_id", *SCALARS}
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
@@ -76,11 +81,15 @@ _Registers = dict[str | None, dict[str, Register]]
 
 
 class Applied(msgspec.Struct):
-    """What applying did: sessions that changed, messages that were new, and records that were refused."""
+    """What applying did: sessions that changed, messages that were new, records that were refused.
+
+    ``rescued`` says where that went which was written here and which somebody purged without knowing of it.
+    """
 
     sessions: int = 0
     messages: int = 0
     refused: list[str] = []
+    rescued: list[str] = []
 
 
 def slices(batch: Batch, *, rows: int = SLICE_ROWS) -> Iterator[list[SessionChange]]:
@@ -105,7 +114,7 @@ def apply(store: Store, batch: Batch, part: list[SessionChange], *, done: Applie
         try:
             check_session_id(change.id)
             births = [_session_birth(birth, authors) for birth in change.births]
-            if not births or not 0 < change.life <= _MAX_LIFE:
+            if not births or not 0 < change.life <= MAX_LIFE:
                 raise InvalidInput("a session without a birth")
             check_ms(change.touched, "the last write to a session")
         except (InvalidInput, msgspec.ValidationError, msgspec.DecodeError) as exc:
@@ -160,22 +169,29 @@ class _Session:
         self._changed = False
         self._renumber = False
         self._recount = False
+        self._retitle = False
         self._paths: set[str] = set()
         self._fresh: set[str] = set()
         self._touched_messages: dict[int, tuple[MessageRow, set[str]]] = {}
 
     def apply(self) -> None:
         store, change = self._store, self._change
-        row = store.find(change.id)
-        if row is None:
-            self._new = self._changed = True
-            seq, _ = store.advance()
-            row = store.insert_session_row(
-                change.id, self._births, seq=seq, local_seq=0, touched=change.touched, life=change.life
-            )
-        else:
-            self._join_births(row)
         registers = self._registers()
+        ended = registers.get(None, {}).pop(PURGED, EMPTY)
+        if change.life - purged_life(ended) not in (0, 1):
+            self._done.refused.append(f"session {change.id[:80]!r}: a life without the end of the one before")
+            return
+        met = meet(store, change.id, life=change.life, births=self._births, touched=change.touched, ended=ended)
+        self._new, self._changed, row = met.new, met.changed, met.row
+        if met.rescued is not None:
+            what = f"session {change.id} was purged on another device"
+            self._done.rescued.append(f"{what}; what was written here meanwhile is session {met.rescued} now")
+        if row is None:
+            store.follow(self._authors.newest)
+            self._done.sessions += int(self._changed)
+            return
+        if not met.new:
+            self._join_births(row)
         fresh, known = self._sorted(row, registers)
         self._insert(row, fresh, registers)
         for born, local in known:
@@ -184,6 +200,8 @@ class _Session:
             self._join_registers(row, message_id, states)
         if row.incomplete:
             self._take_waiting(row)
+        refused = keep(store, change.actors, local_author=self._authors.__getitem__)
+        self._done.refused += [f"{why} of session {change.id[:80]!r}" for why in refused]
         self._finish(row)
 
     def _registers(self) -> _Registers:
@@ -210,6 +228,7 @@ class _Session:
                 "UPDATE sessions SET births = ?, seq = ?, created_ms = ? WHERE no = ?",
                 (encode_births(joined), seq, joined[0].created_ms, row.no),
             )
+            link_forks(store, row.no, joined)
             self._changed = self._recount = True
 
     def _instant(self, birth: SessionBirth) -> tuple[int, str, SessionBirth]:
@@ -238,6 +257,8 @@ class _Session:
         if not fresh:
             return
         store = self._store
+        purged = self._purged(row, registers)
+        fresh = [_erased(born) if born.id in purged else born for born in fresh]
         seq, _ = store.advance(len(fresh))
         last = store.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,))
         tail, place = last or (None, 0)
@@ -245,7 +266,7 @@ class _Session:
         hidden_by = self._vectors(row)
         rows = []
         newest = row.updated_ms
-        shown = 0
+        shown = shown_bytes = 0
         for at, born in enumerate(fresh):
             place += 1
             if born.inserted or born.after != tail:
@@ -254,18 +275,26 @@ class _Session:
             hidden = HIDDEN_IN_VECTOR if hidden_by and any(v.has(birth_stamps(store, born)) for v in hidden_by) else 0
             if not hidden:
                 shown += 1
+                shown_bytes += size_bytes(born.content)
                 newest = max(newest, born.time_ms)
             rows.append((row.no, place, seq + at, 0, seq + at, hidden, int(born.id in registers), *_fields(born)))
         store.executemany(INSERT_MESSAGE, rows)
         self._fresh = {born.id for born in fresh}
         store.execute(
-            "UPDATE sessions SET message_count = message_count + ?, updated_ms = max(updated_ms, ?) WHERE no = ?",
-            (shown, newest, row.no),
+            "UPDATE sessions SET message_count = message_count + ?, size_bytes = size_bytes + ?, "
+            "updated_ms = max(updated_ms, ?) WHERE no = ?",
+            (shown, shown_bytes, newest, row.no),
         )
         if row.vectors:
             self._paths.add("deleted")
         self._changed = True
         self._done.messages += len(fresh)
+
+    def _purged(self, row: SessionRow, registers: _Registers) -> set[str]:
+        """The messages of which is known that they were purged, before they have arrived."""
+        waiting = self._store.execute("SELECT message FROM waiting WHERE session = ? AND path = ?", (row.no, PURGED))
+        named = {message_id for message_id, states in registers.items() if message_id and PURGED in states}
+        return named | {message_id for (message_id,) in waiting}
 
     def _vectors(self, row: SessionRow) -> list[Any]:
         if not row.vectors:
@@ -277,6 +306,9 @@ class _Session:
         """Merge a message that is here already: it may have been born a second time, on another device."""
         store = self._store
         ours, theirs = birth_stamps(store, local), birth_stamps(store, born)
+        if local.hidden & HIDDEN_FOR_EVER or PURGED in explicit:
+            self._extend_births(local, _erased(born), ours, theirs)
+            return
         with_metadata = any(path.startswith("metadata/") for path in explicit)
         if set(theirs) <= set(ours) and _same(local, born):
             return
@@ -294,6 +326,8 @@ class _Session:
         stays_implied = {path for path in merged if not _explicit(store, local, path)}
         self._extend_births(local, born, ours, theirs)
         local = _again(store, local)
+        if local.edited:  # whoever deleted it did not know of a birth that it has only now
+            self._touched_messages.setdefault(local.no, (local, set()))[1].add("deleted")
         for path, register in merged.items():
             if path in stays_implied and register == implied(store, local, scalar_text(local, path)):
                 continue
@@ -329,6 +363,12 @@ class _Session:
 
     def _join_registers(self, row: SessionRow, message_id: str | None, registers: Mapping[str, Register]) -> None:
         local = None if message_id is None else find_message(self._store, row.no, message_id)
+        if message_id is not None and self._is_purged(row, message_id, local, registers):
+            registers = {path: register for path, register in registers.items() if path == PURGED}
+            if local is not None and registers:
+                self._purge(row, local, registers[PURGED])
+            if local is not None:
+                return
         for path, register in registers.items():
             if message_id is not None and local is None:
                 self._wait(row, message_id, path, register)
@@ -336,6 +376,40 @@ class _Session:
             if local is not None and local.id not in self._fresh:
                 local = self._ready(local, path)
             self._join_register(row, local, path, register)
+
+    def _is_purged(
+        self, row: SessionRow, message_id: str, local: MessageRow | None, registers: Mapping[str, Register]
+    ) -> bool:
+        """Say whether a message is purged, or is to be: then nothing else of it is kept, not even until it arrives."""
+        if local is not None:
+            return PURGED in registers or bool(local.hidden & HIDDEN_FOR_EVER)
+        here = (row.no, message_id, PURGED)
+        if PURGED in registers:
+            self._store.execute("DELETE FROM waiting WHERE session = ? AND message = ? AND path != ?", here)
+            return True
+        sql = "SELECT 1 FROM waiting WHERE session = ? AND message = ? AND path = ?"
+        return self._store.one(sql, here) is not None
+
+    def _purge(self, row: SessionRow, local: MessageRow, register: Register) -> None:
+        """Erase a message that was purged elsewhere."""
+        store = self._store
+        before = load(store, row.no, local, PURGED)
+        merged = merge(before, register)
+        if merged == before:
+            return
+        rescued = None if local.id in self._fresh else rescue_edit(store, local, purge_knew(merged))
+        if rescued is not None:
+            what = f"message {local.id} of session {row.id} was purged on another device"
+            self._done.rescued.append(f"{what}; what was written here meanwhile is message {rescued} now")
+        seq, _ = store.advance()
+        if local.hidden & HIDDEN_FOR_EVER:
+            join_purge(store, row.no, local, merged, seq=seq)
+        else:
+            erase_message(store, local, merged, seq=seq, local=False)
+        self._touched_messages.pop(local.no, None)
+        self._changed = self._recount = self._retitle = True
+        if row.vectors:
+            self._paths.add("deleted")
 
     def _ready(self, local: MessageRow, path: str) -> MessageRow:
         """The row, its metadata leaves given rows of their own before the first of them is written."""
@@ -388,7 +462,9 @@ class _Session:
         ).fetchall()
         for message_id, path, state in rows:
             local = find_message(store, row.no, message_id)
-            if local is not None:
+            if local is not None and path == PURGED:
+                self._purge(row, local, from_wire(store, _decode_state(state)))
+            elif local is not None and not local.hidden & HIDDEN_FOR_EVER:
                 local = self._ready(local, path)
                 self._fresh.discard(local.id)
                 self._join_register(row, local, path, from_wire(store, _decode_state(state)))
@@ -413,7 +489,7 @@ class _Session:
         refresh_session(store, no, self._paths)
         if not self._paths & {"deleted", "cleared", "title"} and self._changed:
             now = session_row(store, no)
-            if now.automatic and (self._touched_messages or self._renumber or not now.title):
+            if now.automatic and (self._touched_messages or self._renumber or self._retitle or not now.title):
                 retitle(store, no)
         self._done.sessions += int(self._changed)
 
@@ -426,10 +502,11 @@ def _pieces(change: SessionChange, rows: int) -> Iterator[SessionChange]:
     for register in change.registers:
         registers.setdefault(register.message, []).append(register)
     replace = msgspec.structs.replace
+    ended = [state for state in registers.get(None, []) if state.path == PURGED]  # tells each piece its life
     for start in range(0, len(change.messages), rows):
         part = change.messages[start : start + rows]
-        with_them = [state for born in part for state in registers.pop(born.id, [])]
-        yield replace(change, messages=part, registers=with_them)
+        with_them = [*ended, *(state for born in part for state in registers.pop(born.id, []))]
+        yield replace(change, messages=part, registers=with_them, actors=[])
     yield replace(change, messages=[], registers=[state for states in registers.values() for state in states])
 
 
@@ -478,7 +555,9 @@ def _register(database: Database, state: RegisterState, authors: _Authors) -> Re
 
 def _check_value(state: RegisterState, text: bytes) -> None:
     head = state.path.partition("/")[0]
-    if head in ("deleted", "cleared"):
+    if head == PURGED:
+        check_purge(text)
+    elif head in ("deleted", "cleared"):
         decode_vector(text)
     elif text != REMOVED:
         value = decode_json(text)
@@ -495,6 +574,14 @@ def _check_value(state: RegisterState, text: bytes) -> None:
             check_text(value, head)
     elif head in _KEPT_FOR_EVER:
         raise InvalidInput(f"{head} cannot be removed")
+
+
+def _erased(born: Born) -> Born:
+    """What stays of a message that was purged."""
+    return msgspec.structs.replace(
+        born, sender=None, content="", time_ms=0, time_text=None, parent=None, model=None, usage=None, metadata=None,
+        origin=None,
+    )  # fmt: skip
 
 
 def _fields(born: Born) -> tuple[Any, ...]:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from .actors import Signed, signed
 from .database import Database
+from .deletion import PURGED
 from .rows import BORN_COLUMNS, SESSION_COLUMNS, Born, SessionBirth, SessionRow, session_births, size_bytes
 from .state import StateWire
 
@@ -36,6 +38,7 @@ class SessionChange(msgspec.Struct, frozen=True, array_like=True):
     touched: int
     registers: list[RegisterState]
     messages: list[Born]
+    actors: list[Signed] = []
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
@@ -162,7 +165,26 @@ def _change(database: Database, no: int, collected: _Collected) -> tuple[Any, ..
     row = SessionRow(*database.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,)))  # noqa: S608
     births = session_births(row.births)
     messages = sorted(collected.messages, key=_clock)
-    return row.id, row.life, births, row.touched, collected.registers, messages
+    if row.purged and not any(each.message is None and each.path == PURGED for each in collected.registers):
+        collected.registers.append(_ended(database, no))
+    actors = signed(database, _stamps(births, collected.registers, messages))
+    return row.id, row.life, births, row.touched, collected.registers, messages, actors
+
+
+def _ended(database: Database, no: int) -> RegisterState:
+    """Which lives of a session's id are over: whoever has not met their end cannot place a later one."""
+    sql = "SELECT state FROM registers WHERE session = ? AND message = 0 AND path = ?"
+    [state] = database.one(sql, (no, PURGED))
+    return RegisterState(None, PURGED, _decode_state(state))
+
+
+def _stamps(
+    births: list[SessionBirth], registers: list[RegisterState], messages: list[tuple[Any, ...]]
+) -> Iterator[tuple[int, int]]:
+    """Clock and author of all that a change brings."""
+    yield from ((birth.clock, birth.author) for birth in births)
+    yield from ((clock, author) for register in registers for clock, author, _, _ in register.state[0])
+    yield from ((born[1], born[2]) for born in messages)
 
 
 def _clock(born: tuple[Any, ...]) -> int:

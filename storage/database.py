@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import InvalidInput, NoHome
+from .model import check_actor
 from .schema import ready
 from .sqlite import FIXED, connect, dbapi, translated
 from .stamps import Stamp, plausible, wall_clock
@@ -96,7 +98,8 @@ class Transaction:
 class Database:
     """An open database. One thread at a time uses it; any number of processes and threads may open their own.
 
-    ``now_ms`` and ``random`` are where time and randomness come from.
+    ``compress`` says whether large contents are written compressed; they are read either way. ``now_ms`` and
+    ``random`` are where time and randomness come from. ``actor`` names who writes, for the audit (`acting`).
     """
 
     def __init__(
@@ -105,17 +108,20 @@ class Database:
         *,
         read_only: bool = False,
         durability: str = "normal",
+        compress: bool = True,
+        actor: str | None = None,
         now_ms: Callable[[], int] = wall_ms,
         random: Callable[[int], str] = random_text,
     ) -> None:
         self.path = Path(path)
+        self.actor = None if actor is None else check_actor(actor)
         self.now_ms = now_ms
         self.random = random
         self.depth = 0
         self._transaction = Transaction(self)
         self._lock_file: Any = None
         self._wants_lock = not FIXED and not read_only
-        self.connection = connect(self.path, read_only=read_only, durability=durability)
+        self.connection = connect(self.path, read_only=read_only, durability=durability, compress=compress)
         self._writer = self.connection.cursor()
         try:
             if not ready(self.connection, self.path, read_only=read_only):
@@ -218,14 +224,35 @@ class Database:
         seq, clock = self.execute(_ADVANCE, (count, wall_clock(self.now_ms()))).fetchone()
         return seq - count + 1, clock - count + 1
 
+    @contextmanager
+    def acting(self, actor: str | None) -> Generator[None]:
+        """Name who writes what is written inside, None for nobody in particular; raises `InvalidInput`."""
+        before, self.actor = self.actor, None if actor is None else check_actor(actor)
+        try:
+            yield
+        finally:
+            self.actor = before
+
+    def sign(self, clock: int, count: int = 1) -> None:
+        """Keep who wrote the stamps that this device gives from ``clock`` on, if anybody is named. In a transaction."""
+        if self.actor is not None:
+            number = self.device_no(self.device)
+            signed = [(number, clock + at, self.actor) for at in range(count)]
+            self.executemany("INSERT OR REPLACE INTO actors VALUES (?, ?, ?)", signed)
+
     def follow(self, clock: int) -> None:
         """Let the clock follow a stamp met; raises `InvalidInput` for one beyond the year 2200."""
         if not plausible(clock):
             raise InvalidInput(f"a stamp beyond the year 2200 is refused ({clock})")
         self.execute("UPDATE clock SET hlc = max(hlc, ?)", (clock,))
 
+    @property
+    def former_devices(self) -> list[str]:
+        """The ids that this store had before it was restored from a backup, the last one first."""
+        return self.meta("formerly").split()
+
     def device_no(self, device: str) -> int:
-        """The local number of a device; 0 is this one. A new device needs a transaction."""
+        """The local number of a device; 0 is the one that this store was made by. A new device needs a transaction."""
         number = self._numbers.get(device)
         if number is None:
             self.execute("INSERT OR IGNORE INTO devices (id) VALUES (?)", (device,))

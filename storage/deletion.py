@@ -8,11 +8,18 @@ within a vector if any of its birth stamps is. Proved by tests/unit/test_deletio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import msgspec
 
 from .registers import Known, Register, covers, text_of
 from .stamps import BY_HAND, Stamp, Writer
+
+PURGED = "purged"
+"""The register of a message, or of an id of sessions, by which it was purged. Nothing takes it back."""
+LAST_PURGE = "purged"
+"""The name in ``meta`` under which the number of the feed stands at which something was last purged here."""
+MAX_LIFE = 1 << 31
 
 
 class Vector(msgspec.Struct, frozen=True):
@@ -31,6 +38,10 @@ class _Wire(msgspec.Struct, frozen=True):
     at: int
     upto: dict[str, int] = {}
     also: list[tuple[int, int, str]] = []
+
+
+class _Purge(_Wire, frozen=True):
+    life: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIFE)] = 0
 
 
 def vector(births: Iterable[Stamp], *, gapless: Mapping[str, int], at_ms: int) -> Vector:
@@ -64,17 +75,39 @@ def join(vectors: Iterable[Vector]) -> Vector | None:
 
 def encode(value: Vector | None) -> bytes:
     """The register text of a vector; None (not deleted) is null."""
-    if value is None:
-        return b"null"
-    upto = {f"{device}:{rank}": clock for (device, rank), clock in sorted(value.upto.items())}
-    return text_of(_Wire(at=value.at_ms, upto=upto, also=sorted(value.also)))
+    return b"null" if value is None else text_of(_Wire(value.at_ms, _upto(value.upto), sorted(value.also)))
 
 
 def decode(text: bytes) -> Vector | None:
     """The vector of a register text; raises `msgspec.ValidationError` or `ValueError` for anything else."""
-    if text in (b"", b"null"):
-        return None
-    wire = msgspec.json.decode(text, type=_Wire)
+    return None if text in (b"", b"null") else _vector(msgspec.json.decode(text, type=_Wire))
+
+
+def purge(knew: Vector, *, life: int = 0) -> bytes:
+    """The register text by which a message was purged, or every life of a session's id up to ``life``."""
+    return text_of(_Purge(knew.at_ms, _upto(knew.upto), sorted(knew.also), life))
+
+
+def check_purge(text: bytes) -> None:
+    """Raise `msgspec.ValidationError` or `ValueError` for what is no text of a purge."""
+    _vector(msgspec.json.decode(text, type=_Purge))
+
+
+def purged_life(purged: Register) -> int:
+    """The greatest life that a session's ``purged`` register says is over; 0 where none is."""
+    return max((msgspec.json.decode(value.text, type=_Purge).life for value in purged.open.values()), default=0)
+
+
+def purge_knew(purged: Register) -> Vector:
+    """What those who purged knew of what they purged, all of them together."""
+    return join(_vector(msgspec.json.decode(value.text, type=_Wire)) for value in purged.open.values()) or Vector({})
+
+
+def _upto(known: Known) -> dict[str, int]:
+    return {f"{device}:{rank}": clock for (device, rank), clock in sorted(known.items())}
+
+
+def _vector(wire: _Wire) -> Vector:
     upto: dict[Writer, int] = {}
     for name, clock in wire.upto.items():
         device, _, rank = name.rpartition(":")
@@ -96,8 +129,7 @@ def in_force(register: Register) -> Vector | None:
 
 def message_deletion(content: Known, *, at_ms: int) -> bytes:
     """The register text by which a message is deleted by someone who knew ``content`` of its content."""
-    upto = {f"{device}:{rank}": clock for (device, rank), clock in sorted(content.items())}
-    return text_of(_Wire(at=at_ms, upto=upto))
+    return text_of(_Wire(at_ms, _upto(content)))
 
 
 def message_deleted(deleted: Register, content: Register) -> int | None:

@@ -37,18 +37,30 @@ def view(leaves: Iterable[tuple[Stamp, str, bytes]]) -> dict[str, Any]:
     """The document that leaves (stamp, pointer, text) replay to."""
     document: dict[str, Any] = {}
     for _, where, text in sorted(leaves):
-        *above, last = path_of(where)
-        node = document
-        for key in above:
-            below = node.get(key)
-            if not isinstance(below, dict):
-                below = node[key] = {}
-            node = below
-        if text == REMOVED:
-            node.pop(last, None)
-        else:
-            node[last] = value_of(text)
+        _place(document, where, text)
     return document
+
+
+def patched(document: dict[str, Any], changed: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
+    """The document after leaves (pointer, text or `REMOVED`) were written to it; the one given is not changed."""
+    new = copy.deepcopy(document)
+    for where, text in changed:
+        _place(new, where, text)
+    return new
+
+
+def _place(document: dict[str, Any], where: str, text: bytes) -> None:
+    *above, last = path_of(where)
+    node = document
+    for key in above:
+        below = node.get(key)
+        if not isinstance(below, dict):
+            below = node[key] = {}
+        node = below
+    if text == REMOVED:
+        node.pop(last, None)
+    else:
+        node[last] = value_of(text)
 
 
 def leaves(document: dict[str, Any], above: Path = ()) -> Iterator[tuple[str, bytes]]:

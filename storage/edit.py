@@ -169,5 +169,6 @@ class Edit:
         key = message.no if message else 0
         if key not in self._marks:
             seq, clock = self._database.advance()
+            self._database.sign(clock)
             self._marks[key] = seq, Stamp(self._rank, clock, self._database.device)
         return self._marks[key]

@@ -35,15 +35,120 @@ class InvalidInput(StenoError, ValueError):
         self.hint = hint
 
 
-class SessionNotFound(StenoError):
+class SessionError(StenoError):
+    """A session could not do what was asked of it; nothing was changed."""
+
+    exit_code = 5
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+class SessionNotFound(SessionError):
     """No live session has this id, id prefix or title."""
 
     exit_code = 3
     hint = "see `steno list --all`"
 
     def __init__(self, *, ref: str) -> None:
-        super().__init__(f"session not found: {ref}")
+        super().__init__(f"session not found: {ref}", hint=self.hint)
         self.ref = ref
+
+
+class NotASession(SessionNotFound):
+    """A conversation was asked for of what is no session."""
+
+    def __init__(self, *, ref: str) -> None:
+        SessionError.__init__(self, f"Session not found or is not a valid session: {ref}", hint=self.hint)
+        self.ref = ref
+
+
+SessionNotFoundError = SessionNotFound
+"""The name that Coda gives it."""
+
+
+class SessionDeleted(SessionError):
+    """The session was deleted after it was loaded; what was to be saved is not saved."""
+
+    hint = "restore it first, or keep the messages under another id"
+
+    def __init__(self, *, session: str) -> None:
+        super().__init__(f"session was deleted meanwhile: {session}", hint=self.hint)
+        self.session = session
+
+
+class MessageIdsTaken(SessionError):
+    """Messages to be added have ids that other messages of the session have, or had; nothing was changed."""
+
+    hint = "let their ids be drawn"
+
+    def __init__(self, *, session: str, ids: list[str]) -> None:
+        super().__init__(f"message ids are taken in session {session}: {', '.join(ids)}", hint=self.hint)
+        self.session, self.ids = session, ids
+
+
+class SessionTooLarge(SessionError):
+    """The session has no room for this; what it holds is kept."""
+
+    hint = "begin another session, truncate this one, or raise max_session_size"
+
+    def __init__(self, *, session: str, limit_bytes: int) -> None:
+        super().__init__(f"session {session} would be larger than {limit_bytes / 1e6:g} MB", hint=self.hint)
+        self.session, self.limit_bytes = session, limit_bytes
+
+
+class Unsupported(StenoError):
+    """The store cannot do this."""
+
+    exit_code = 2
+
+    def __init__(self, *, store: str, what: str) -> None:
+        super().__init__(f"{store} has no {what}")
+        self.hint = "use SQLiteSessionStore"
+
+
+class MissingDriver(StenoError, ImportError):
+    """The package that speaks to this kind of store is not installed."""
+
+    exit_code = 2
+
+    def __init__(self, *, store: str, extra: str) -> None:
+        super().__init__(f"{store} needs its driver: pip install 'steno[{extra}]'")
+        self.extra = extra
+
+
+class StoreUnreachable(StenoError):
+    """The server of the store did not answer; what was to be saved is kept in the session, and may be saved again."""
+
+    exit_code = 6
+    retryable = True
+    hint = "check the address and the server, then save it again"
+
+    def __init__(self, *, server: str, reason: str) -> None:
+        super().__init__(f"the store {server} cannot be reached ({reason})")
+        self.server = server
+
+
+class StoreRefused(StenoError):
+    """The server of the store answered and refused: credentials, permission, room."""
+
+    exit_code = 6
+    hint = "check credentials, permissions and room of the server"
+
+    def __init__(self, *, server: str, reason: str) -> None:
+        super().__init__(f"the store {server} refused ({reason})")
+        self.server = server
+
+
+class StoreDamaged(StenoError):
+    """What stands in the store at one place is not what was written there; nothing else is lost."""
+
+    hint = "something else wrote there: restore it from a backup, or purge the session"
+
+    def __init__(self, *, server: str, what: str, reason: str) -> None:
+        super().__init__(f"{what} in the store {server} is damaged ({reason})")
+        self.server = server
 
 
 class MessageNotFound(StenoError):
@@ -57,25 +162,35 @@ class MessageNotFound(StenoError):
         self.session, self.message = session, message
 
 
-class AmbiguousRef(StenoError):
+class MessagePurged(MessageNotFound):
+    """The message was purged: it keeps its place, and nothing else of it can come back."""
+
+    hint = "add it again as a new message"
+
+    def __init__(self, *, session: str, message: str) -> None:
+        StenoError.__init__(self, f"message was purged: {message} in session {session}")
+        self.session, self.message = session, message
+
+
+class AmbiguousRef(SessionError):
     """Several sessions answer to this id prefix or title."""
 
     exit_code = 3
     hint = "give more of the id"
 
     def __init__(self, *, ref: str, candidates: list[str]) -> None:
-        super().__init__(f"{ref!r} names several sessions ({', '.join(candidates)})")
+        super().__init__(f"{ref!r} names several sessions ({', '.join(candidates)})", hint=self.hint)
         self.ref, self.candidates = ref, candidates
 
 
-class SessionExists(StenoError):
+class SessionExists(SessionError):
     """A session with this id is already there; nothing was changed."""
 
     exit_code = 5
     hint = "choose another id, or add to the one that exists"
 
     def __init__(self, *, session: str) -> None:
-        super().__init__(f"session already exists: {session}")
+        super().__init__(f"session already exists: {session}", hint=self.hint)
         self.session = session
 
 
@@ -129,15 +244,26 @@ class DaemonSilent(StenoError):
         super().__init__(f"the daemon did not answer ({reason})")
 
 
+class TargetExists(StenoError):
+    """A file is already there; nothing was written over it."""
+
+    exit_code = 5
+    hint = "name another file, or write over it with --force"
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__(f"there is a file already: {path}")
+        self.path = path
+
+
 class Incomplete(StenoError):
     """Something is pending, set aside or refused; what could be done was done."""
 
     exit_code = 8
-    hint = "see `steno status`"
 
-    def __init__(self, *, count: int) -> None:
+    def __init__(self, *, count: int, hint: str = "see `steno status`") -> None:
         what = "1 thing is pending or needs a look" if count == 1 else f"{count} things are pending or need a look"
         super().__init__(what)
+        self.hint = hint
 
 
 class NewerSchema(StenoError):
@@ -157,6 +283,16 @@ class LocalStorageError(StenoError):
     def __init__(self, reason: str, *, hint: str = "free some space or mend the disk, then run it again") -> None:
         super().__init__(reason)
         self.hint = hint
+
+
+class ContentDamaged(StenoError):
+    """What stands here of a message's content does not open; nothing else is lost."""
+
+    hint = "write it anew, or take it from a backup"
+
+    def __init__(self, *, message: str) -> None:
+        super().__init__(f"the content of message {message} is damaged on this machine's disk")
+        self.message = message
 
 
 class RemoteNotConfigured(StenoError):

@@ -14,7 +14,17 @@ from .deletion import in_force, message_deleted, session_hidden
 from .document import leaves
 from .model import Message, SessionHeader, automatic_title, plain_text
 from .registers import EMPTY, Known, Register, value_of
-from .rows import SCALARS, MessageRow, SessionRow, content_column, decode_json, header, json_column, message
+from .rows import (
+    HIDDEN_FOR_EVER,
+    SCALARS,
+    MessageRow,
+    SessionRow,
+    content_column,
+    decode_json,
+    header,
+    json_column,
+    message,
+)
 from .stamps import BY_HAND
 from .state import StateWire, birth_stamps, document, from_wire, implied, load
 from .store import Store
@@ -88,7 +98,7 @@ class Past:
         vectors = [vector for vector in (deleted, cleared) if vector]
         shown = []
         for row in rows:
-            if any(vector.has(births[row.no]) for vector in vectors):
+            if row.hidden & HIDDEN_FOR_EVER or any(vector.has(births[row.no]) for vector in vectors):
                 continue
             if row.edited and message_deleted(self.register(row, "deleted"), self.register(row, "content")) is not None:
                 continue

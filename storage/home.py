@@ -1,4 +1,4 @@
-"""Where a device keeps its things, and its settings.
+"""Where a device keeps its things.
 
 ``STENO_HOME`` puts everything into one directory; without it data and settings stand in the
 platform's own directories (XDG on Linux). Directories are 0700 and files 0600
@@ -10,28 +10,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import msgspec
 
 from .errors import InvalidInput, LocalStorageError, NoHome
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``config.toml`` may say."""
-
-    class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """``[daemon]``: ``port`` 0 takes any free one."""
-
-        port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 7836
-
-    class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """``[storage]``: ``durability`` is "normal" or "full" (also survives power loss)."""
-
-        durability: Literal["normal", "full"] = "normal"
-
-    daemon: Daemon = Daemon()
-    storage: Storage = Storage()
+from .settings import Settings, settings_of
 
 
 class Home:
@@ -44,12 +25,14 @@ class Home:
         self.sessions = data / "sessions"
         self.vault_file = data / "vault.json"
         self.token_file = data / "token"
+        self.sql_history = data / "sql_history"
         self.socket = data / "steno.sock"
         self.daemon_file = data / "daemon.json"
         self.daemon_lock = data / "daemon.lock"
         self.sync_lock = data / "sync.lock"
         self.log_file = data / "daemon.log"
         self.default_remote = data / "remote"
+        self.backups = data / "backups"
 
     @classmethod
     def from_environment(cls) -> Home:
@@ -82,18 +65,14 @@ class Home:
             directory.chmod(0o700)  # one that was there before as well
 
     def settings(self) -> Settings:
-        """What ``config.toml`` says; raises `InvalidInput` naming the key that is wrong."""
+        """What ``config.toml`` says; raises `InvalidInput` naming the keys that are wrong."""
         try:
-            read: Any = tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+            read = tomllib.loads(self.config_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return Settings()
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
             raise InvalidInput(f"{self.config_file} cannot be read ({exc})") from exc
-        try:
-            return msgspec.convert(read, Settings)
-        except msgspec.ValidationError as exc:
-            known = "known are [daemon] port and [storage] durability"
-            raise InvalidInput(f"{self.config_file}: {exc}", hint=known) from exc
+        return settings_of(read, where=str(self.config_file))
 
 
 def private_directory(path: Path) -> None:

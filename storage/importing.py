@@ -17,6 +17,7 @@ from .errors import InvalidInput
 from .model import NewMessage, check_object, check_tag, check_text, check_title, format_ms, parse_time
 from .registers import text_of
 from .rows import (
+    HIDDEN_FOR_EVER,
     INSERT_MESSAGE,
     MESSAGE_COLUMNS,
     MessageRow,
@@ -25,6 +26,7 @@ from .rows import (
     content_column,
     decode_json,
     json_column,
+    size_bytes,
 )
 from .stamps import BY_HAND, DERIVED
 from .state import StateWire, family, from_wire, load, refresh_session, renumber, retitle, session_row
@@ -35,18 +37,24 @@ _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What taking a transcript in did."""
+    """What taking a transcript in did: nothing where an earlier life of the session was ``purged``."""
 
     session: str
     created: bool
     added: int
     changed: int
+    purged: bool = False
 
 
 def take_in(store: Store, transcript: Transcript) -> Imported:
-    """Bring a session up to a transcript of it, all or nothing; raises `InvalidInput`."""
+    """Bring a session up to a transcript of it, all or nothing; raises `InvalidInput`.
+
+    A source may still hold what was purged here, so nothing is taken of a session that ever was.
+    """
     transcript = _checked(transcript)
     with store.transaction():
+        if store.lives_over(transcript.id):
+            return Imported(transcript.id, created=False, added=0, changed=0, purged=True)
         row = store.find(transcript.id)
         created = row is None
         if row is None:
@@ -113,14 +121,19 @@ def _messages(store: Store, row: SessionRow, transcript: Transcript, *, created:
     for new in transcript.messages:
         if new.id in here:
             edited += _update(store, row, here[new.id], new)
-    _insert(store, row, fresh, transcript.created_ms)
+    insert_derived(store, row, fresh, default_ms=transcript.created_ms)
     return len(fresh), edited
 
 
-def _insert(store: Store, row: SessionRow, fresh: list[NewMessage], default_ms: int) -> None:
+def insert_derived(store: Store, row: SessionRow, fresh: list[NewMessage], *, default_ms: int) -> None:
+    """Insert messages that a source has, each behind the one that it names. Needs a transaction.
+
+    ``default_ms`` is the time of those that have none before them that says one.
+    """
     if not fresh:
         return
     seq, clock = store.advance(len(fresh))
+    store.sign(clock, len(fresh))
     author = store.author(store.device, DERIVED)
     tail, place = store.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,)) or (
         None,
@@ -148,8 +161,9 @@ def _insert(store: Store, row: SessionRow, fresh: list[NewMessage], default_ms: 
         check_size(*rows[-1][14:])
     store.executemany(INSERT_MESSAGE, rows)
     store.execute(
-        "UPDATE sessions SET message_count = message_count + ?, updated_ms = max(updated_ms, ?) WHERE no = ?",
-        (len(rows), newest, row.no),
+        "UPDATE sessions SET message_count = message_count + ?, size_bytes = size_bytes + ?, "
+        "updated_ms = max(updated_ms, ?) WHERE no = ?",
+        (len(rows), size_bytes(*(each[14] for each in rows)), newest, row.no),
     )
     if moved:
         renumber(store, row.no)
@@ -162,7 +176,7 @@ def _insert(store: Store, row: SessionRow, fresh: list[NewMessage], default_ms: 
 
 def _update(store: Store, row: SessionRow, local: MessageRow, new: NewMessage) -> int:
     """Write what the source now says otherwise of a message that is here."""
-    if not local.edited and _as_born(local, new):
+    if local.hidden & HIDDEN_FOR_EVER or (not local.edited and _as_born(local, new)):
         return 0
     edit = Edit(store, row, rank=DERIVED)
     wanted: dict[str, Any] = {

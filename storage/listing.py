@@ -33,6 +33,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     since_ms: int | None = None
     before_ms: int | None = None
+    also: tuple[Condition, ...] = ()
+    """Further conditions of SQL on the table of sessions, each with its values."""
 
     def conditions(self) -> list[Condition]:
         """The same as conditions of SQL on the table of sessions."""
@@ -47,7 +49,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             ("updated_ms >= ?", self.since_ms),
             ("updated_ms < ?", self.before_ms),
         ]
-        return [(text, (value,)) for text, value in wanted if value is not None]
+        return [*((text, (value,)) for text, value in wanted if value is not None), *self.also]
 
 
 def listed(

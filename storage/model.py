@@ -23,9 +23,12 @@ Json = Any
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
 STATUSES = ("active", "paused", "archived")
 MAX_ID_BYTES = 2048
+MAX_ACTOR_LENGTH = 256
 MAX_DEPTH = 64
 MAX_INTEGER_BITS = 8192
 AUTOMATIC_TITLE_LENGTH = 60
+EXTRA = "coda.extra"
+"""The key of a message's metadata for what a program said of it that it has no field for."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -48,6 +51,47 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     deleted_at: str | None = None
     origin: dict[str, Json] | None = None
 
+    @property
+    def extra(self) -> dict[str, Json]:
+        """What the program that added the message said beyond its fields, as it said it."""
+        value = self.metadata.get(EXTRA)
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def tool_calls(self) -> list[dict[str, Json]]:
+        """The calls of tools that the message asks for, as they were given."""
+        value = self.extra.get("tool_calls")
+        return value if isinstance(value, list) else []
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The call that the message answers."""
+        value = self.extra.get("tool_call_id")
+        return value if isinstance(value, str) else None
+
+    @property
+    def created_at(self) -> datetime:
+        """The timestamp as a moment; text without an offset is UTC."""
+        moment = datetime.fromisoformat(self.timestamp)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    @property
+    def token_usage(self) -> dict[str, int]:
+        """Tokens of the prompt, of the completion and in total; 0 where nobody said."""
+        usage = self.usage or {}
+        prompt, completion = (_first(usage, names) for names in _TOKEN_NAMES)
+        return {
+            "prompt": prompt,
+            "completion": completion,
+            "total": _first(usage, ("total_tokens",)) or prompt + completion,
+        }
+
+    @property
+    def cost(self) -> float:
+        """What the message cost, in the caller's currency; 0 where nobody said."""
+        value = (self.usage or {}).get("cost")
+        return float(value) if isinstance(value, int | float) else 0.0
+
 
 class SessionHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of a session but its messages; times are RFC 3339 text in UTC."""
@@ -69,6 +113,7 @@ class SessionHeader(msgspec.Struct, frozen=True, kw_only=True):
     source: dict[str, Json] | None = None
     automatic_title: bool = False
     incomplete: bool = False
+    size_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -115,6 +160,14 @@ def check_message_id(value: object) -> str:
 def check_role(value: object) -> str:
     """Return the role: any non-empty text without control characters."""
     return _id(value, "role")
+
+
+def check_actor(value: object) -> str:
+    """Return the name of who writes: 1 to 256 characters, none of them a control character."""
+    name = _id(value, "actor")
+    if len(name) > MAX_ACTOR_LENGTH:
+        raise InvalidInput(f"an actor is longer than {MAX_ACTOR_LENGTH} characters: {name[:40]}…")
+    return name
 
 
 def check_status(value: object) -> str:
@@ -260,6 +313,13 @@ def _id(value: object, what: str) -> str:
     if not text or len(text.encode()) > MAX_ID_BYTES or _CONTROL.search(text):
         raise InvalidInput(f"{what} must be 1 to {MAX_ID_BYTES} bytes without control characters")
     return text
+
+
+def _first(usage: dict[str, Json], names: tuple[str, ...]) -> int:
+    return next((usage[name] for name in names if isinstance(usage.get(name), int)), 0)
+
+
+_TOKEN_NAMES = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"))
 
 
 def _type(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What text of a message is searched, how it stands in the index, and how a hit is shown.
+"""What text of a message is searched, and how it stands in the index.
 
 Prose is indexed whole: text, thinking, plain strings. Of tool traffic the first `TOOL_BYTES` of
 a message count, of base64 nothing. A run of Chinese, Japanese or Korean becomes its overlapping
@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import accumulate, islice, pairwise
 from operator import add
 
 from .model import Content, Json
 
 TOOL_BYTES = 8 * 1024
-EXCERPT_LENGTH = 160
 
 CJK = (
     "\u1100-\u11ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa"
@@ -26,13 +23,12 @@ CJK = (
     "\uac00-\ud7fb\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
 )
 """The inside of a character class: letters of scripts that set no spaces between words, after NFKC."""
+LETTER = rf"[^\W_{CJK}]"
+"""A letter or digit of any other script."""
 
-_LETTER = rf"[^\W_{CJK}]"
-_CJK_RUN = re.compile(f"[{CJK}]+")
-_LAST_RUN = re.compile(f"([{CJK}]+)({_LETTER}*)$")
-_PIECE = re.compile(f"[{CJK}]+|{_LETTER}+")
+CJK_RUN = re.compile(f"[{CJK}]+")
+_LAST_RUN = re.compile(f"([{CJK}]+)({LETTER}*)$")
 _TRAILING = re.compile(r"[\W_]+$")
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 _TOOL_ROLES = ("tool", "function")
 _SPOKEN = {"text": "text", "input_text": "text", "output_text": "text", "thinking": "thinking", "refusal": "refusal"}
@@ -80,7 +76,7 @@ def words(text: str) -> str:
     """The text as the index's tokeniser gets it: one width, CJK runs as pairs and last character."""
     if text.isascii():
         return text
-    return _CJK_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
+    return CJK_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
 
 
 def phrase(text: str, *, prefix: bool) -> str:
@@ -100,43 +96,9 @@ def phrase(text: str, *, prefix: bool) -> str:
     return f'"{words(text)}"' + ("*" if prefix else "")
 
 
-def pattern(text: str, *, prefix: bool) -> str:
-    """A regular expression that finds in `folded` text what `phrase` finds in the index; empty for no words."""
-    pieces = _PIECE.findall(folded(text))
-    if not pieces:
-        return ""
-    gaps = [r"[\W_]*" if _is_cjk(left) or _is_cjk(right) else r"[\W_]+" for left, right in pairwise(pieces)]
-    sought = "".join(map(add, map(re.escape, pieces), [*gaps, ""]))
-    opening = "" if _is_cjk(pieces[0]) else f"(?<!{_LETTER})"
-    if _is_cjk(pieces[-1]):
-        return opening + sought
-    return opening + sought + (f"{_LETTER}*" if prefix or gaps[-1:] == [r"[\W_]*"] else f"(?!{_LETTER})")
-
-
 def folded(text: str) -> str:
     """The text without case, width and accents, for comparison."""
-    return text.lower() if text.isascii() else text.translate(_FOLD)
-
-
-def excerpt(text: str, sought: re.Pattern[str] | None, *, start: str, end: str) -> str:
-    """About `EXCERPT_LENGTH` characters on one line, matches between the marks; without a match the text's beginning.
-
-    ``sought`` has one group for each thing that is sought; the excerpt shows where most of them
-    stand together. The text's own control characters are dropped, so a control character is a mark
-    that cannot be mistaken.
-    """
-    shown = unicodedata.normalize("NFC", text)
-    spans = _densest(_spans(shown, sought)) if sought else []
-    begin, stop = _window(shown, *(spans[0] if spans else (0, 0)))
-    parts, at = ["…" if begin else ""], begin
-    for left, right in spans:
-        if right > stop:
-            break
-        if left < at:  # two matches in one character, as of キ and ロ in ㌔
-            continue
-        parts += [_one_line(shown[at:left]), start, _one_line(shown[left:right]), end]
-        at = right
-    return "".join([*parts, _one_line(shown[at:stop]), "…" if stop < len(shown) else ""]).strip(" ")
+    return text.lower() if text.isascii() else text.translate(FOLD)
 
 
 def _spoken(role: str, block: Json) -> str | None:
@@ -165,49 +127,6 @@ def _pairs(match: re.Match[str]) -> str:
     return f" {' '.join([*map(add, run, run[1:]), run[-1]])} "
 
 
-def _is_cjk(piece: str) -> bool:
-    return _CJK_RUN.match(piece) is not None
-
-
-def _spans(text: str, sought: re.Pattern[str]) -> list[tuple[int, int, int]]:
-    """Where something sought stands: from, to, and which group it was. The first few hundred are enough to choose."""
-    found = [(*match.span(), match.lastindex or 0) for match in islice(sought.finditer(folded(text)), 300)]
-    if text.isascii() or all(len(_FOLD[ord(char)]) == 1 for char in set(text)):
-        return found
-    ends = list(accumulate((len(_FOLD[ord(char)]) for char in text), initial=0))
-    return [(bisect_right(ends, left) - 1, _end(ends, right), group) for left, right, group in found]
-
-
-def _end(ends: list[int], folded_end: int) -> int:
-    """Where a match ends in the text: behind a character that it ends inside of, and behind marks upon the last one."""
-    return max(bisect_left(ends, folded_end), bisect_right(ends, folded_end) - 1)
-
-
-def _densest(spans: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    """The spans from the first place on where the most different groups stand within one excerpt."""
-    best, most = 0, 0
-    for index, (left, _, _) in enumerate(spans):
-        near = {group for begin, _, group in spans[index : index + 40] if begin < left + EXCERPT_LENGTH * 2 // 3}
-        if len(near) > most:
-            best, most = index, len(near)
-    return [(left, right) for left, right, _ in spans[best:]]
-
-
-def _window(text: str, left: int, right: int) -> tuple[int, int]:
-    """From where to where an excerpt goes that shows this span: whole words, where there are spaces."""
-    begin = max(0, min(left - EXCERPT_LENGTH // 4, len(text) - EXCERPT_LENGTH))
-    stop = min(len(text), max(begin + EXCERPT_LENGTH, right))
-    if begin:
-        begin = text.find(" ", begin, min(left, begin + 20)) + 1 or begin
-    if stop < len(text):
-        stop = max(text.rfind(" ", max(right, stop - 20), stop), 0) or stop
-    return begin, stop
-
-
-def _one_line(text: str) -> str:
-    return _BLANK.sub(" ", text)
-
-
 class _Fold(dict[int, str]):
     """What each character folds to, made when it is first met."""
 
@@ -218,4 +137,4 @@ class _Fold(dict[int, str]):
         return self[code]
 
 
-_FOLD = _Fold()
+FOLD = _Fold()

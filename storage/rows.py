@@ -2,39 +2,57 @@
 
 A message's columns from ``id`` to ``births`` are also how it travels in a segment, so that
 pushing is a select and pulling an insert. Plain text content is TEXT; a list of blocks is a
-BLOB of JSON. Absent values are NULL. (tests/unit/test_rows.py)
+BLOB of JSON; large ones stand packed in the table and nowhere else (storage/packing.py). Absent
+values are NULL. (tests/unit/test_rows.py)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from .errors import InvalidInput
+from .errors import ContentDamaged, InvalidInput
 from .model import Content, Message, SessionHeader, format_ms
+from .packing import MAX_MESSAGE_BYTES, read_sql, unpack, write_sql
 from .registers import text_of, value_of
 
 decode_json = msgspec.json.decode
 encode_json = msgspec.json.encode
 
-BORN_COLUMNS = (
-    "id, clock, author, after, inserted, role, sender, content, time_ms, time_text, "
-    "parent, model, usage, metadata, origin, births"
-)
-MESSAGE_COLUMNS = f"no, session, ord, seq, local_seq, born_seq, hidden, edited, {BORN_COLUMNS}"
-INSERT_MESSAGE = (
-    f"INSERT INTO messages (session, ord, seq, local_seq, born_seq, hidden, edited, {BORN_COLUMNS}) "  # noqa: S608
-    f"VALUES ({', '.join('?' * 23)})"
-)
+_STORED = (
+    "session", "ord", "seq", "local_seq", "born_seq", "hidden", "edited",
+    "id", "clock", "author", "after", "inserted", "role", "sender", "content", "time_ms", "time_text",
+    "parent", "model", "usage", "metadata", "origin", "births",
+)  # fmt: skip
+
+
+def bound(name: str, at: int) -> str:
+    """SQL for the value of a message's column that is bound as parameter ``at``."""
+    return write_sql(f"?{at}") if name == "content" else f"?{at}"
+
+
+_READ = [f"{read_sql(name)} AS content" if name == "content" else name for name in _STORED]
+_BOUND = [bound(name, at) for at, name in enumerate(_STORED, start=1)]
+BORN_COLUMNS = ", ".join(_READ[_STORED.index("id") :])
+MESSAGE_COLUMNS = ", ".join(["no", *_READ])
+INSERT_MESSAGE = f"INSERT INTO messages ({', '.join(_STORED)}) VALUES ({', '.join(_BOUND)})"  # noqa: S608
+SHOWN_COLUMNS = ", ".join(
+    _READ[_STORED.index(name)]
+    for name in (
+        "id", "role", "content", "time_ms", "time_text", "sender", "parent", "model", "usage", "metadata", "origin",
+    )
+)  # fmt: skip
 SESSION_COLUMNS = (
     "no, id, life, seq, local_seq, births, touched, title, automatic, status, provider, model, user_id, tags, "
     "metadata, state, created_ms, updated_ms, message_count, deleted_ms, hidden, vectors, incomplete, size_bytes, "
-    "purged"
+    "purged, history_seq"
 )
 
-HIDDEN_ITSELF, HIDDEN_IN_VECTOR = 1, 2
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+HIDDEN_ITSELF, HIDDEN_IN_VECTOR, HIDDEN_FOR_EVER = 1, 2, 4
+TOMBSTONE = 2
+"""What a session is hidden by that was purged; 1 is one that was deleted."""
 SCALARS = ("content", "sender", "parent", "timestamp", "model", "usage")
 
 
@@ -87,6 +105,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     incomplete: int
     size_bytes: int
     purged: int
+    history_seq: int
 
 
 class MessageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -149,15 +168,20 @@ def header(row: SessionRow) -> SessionHeader:
         source=None if birth.source is None else decode_json(birth.source),
         automatic_title=bool(row.automatic),
         incomplete=bool(row.incomplete),
+        size_bytes=row.size_bytes,
     )
 
 
 def message(row: MessageRow, *, deleted_ms: int | None = None) -> Message:
-    """The message that people see."""
+    """The message that people see; raises `ContentDamaged`."""
+    try:
+        content = content_of(row.content)
+    except msgspec.DecodeError as exc:
+        raise ContentDamaged(message=row.id) from exc
     return Message(
         id=row.id,
         role=row.role,
-        content=content_of(row.content),
+        content=content,
         timestamp=row.time_text or format_ms(row.time_ms),
         sender=row.sender,
         parent=row.parent,
@@ -167,6 +191,29 @@ def message(row: MessageRow, *, deleted_ms: int | None = None) -> Message:
         deleted_at=None if deleted_ms is None else format_ms(deleted_ms),
         origin=None if row.origin is None else decode_json(row.origin),
     )
+
+
+def shown(rows: Iterable[tuple[Any, ...]]) -> Iterator[Message]:
+    """The messages of rows of `SHOWN_COLUMNS`; raises `ContentDamaged`. Loading a session is this loop."""
+    for id_, role, column, time_ms, time_text, sender, parent, model, usage, metadata, origin in rows:
+        content: Any = column
+        if type(column) is not str:
+            try:
+                content = content_of(column)
+            except msgspec.DecodeError as exc:
+                raise ContentDamaged(message=id_) from exc
+        yield Message(
+            id=id_,
+            role=role,
+            content=content,
+            timestamp=time_text or format_ms(time_ms),
+            sender=sender,
+            parent=parent,
+            model=model,
+            usage=usage and decode_json(usage),
+            metadata=decode_json(metadata) if metadata else {},
+            origin=origin and decode_json(origin),
+        )
 
 
 def size_bytes(*columns: object) -> int:
@@ -187,8 +234,16 @@ def check_size(*columns: object) -> None:
 
 
 def content_of(column: str | bytes) -> Content:
-    """The content that a column holds."""
+    """The content that a column holds; raises `msgspec.DecodeError` for a damaged one."""
     return column if isinstance(column, str) else decode_json(column)
+
+
+def legible(column: str | bytes) -> Content:
+    """The content of a column as it stands in the table; nothing of one that is damaged."""
+    try:
+        return content_of(unpack(column))
+    except msgspec.DecodeError:
+        return ""
 
 
 def content_column(content: Content) -> str | bytes:
@@ -209,6 +264,16 @@ def session_births(column: bytes) -> list[SessionBirth]:
 def encode_births(births: list[SessionBirth]) -> bytes:
     """The column of a session's births."""
     return msgspec.msgpack.encode(births)
+
+
+def originals(births: list[SessionBirth]) -> list[str]:
+    """The ids of what a session says that it was forked from, nearest first, each once."""
+    if births[0].forked_from is None:
+        return []
+    stated = decode_json(births[0].forked_from)
+    above = stated.get("above")
+    named = [stated.get("session"), *(above if isinstance(above, list) else [])]
+    return list(dict.fromkeys(each for each in named if isinstance(each, str)))
 
 
 def scalar_text(row: MessageRow | Born, path: str) -> bytes:

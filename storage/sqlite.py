@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import LocalStorageError, NoHome
+from .packing import attach
 
 if TYPE_CHECKING:
     import sqlite3 as dbapi
@@ -45,20 +46,27 @@ if not TYPE_CHECKING:
 
 FIXED = _has_the_fix(dbapi.sqlite_version_info)
 BUSY_TIMEOUT_MS = 20_000
+MEMORY = ":memory:"
 
 
-def connect(path: Path, *, read_only: bool, durability: str) -> Connection:
-    """Open a database file (mode 0600 where it is made). ``durability`` is "normal" or "full"."""
+def connect(path: Path, *, read_only: bool, durability: str, compress: bool) -> Connection:
+    """Open a database file (mode 0600 where it is made).
+
+    The path `MEMORY` is none: such a database ends with its connection. ``durability`` is "normal" or "full";
+    ``compress`` says whether large contents are written compressed.
+    """
     if read_only and not path.exists():
         raise NoHome(home=str(path.parent))
     try:
+        if str(path) == MEMORY:
+            return _opened("file::memory:", compress=compress)
         if not read_only and not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         address = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-        connection = _opened(address)
+        connection = _opened(address, compress=compress)
         if read_only and not _room_beside(connection) and not _has_log(path):
             connection.close()
-            connection = _opened(f"{address}&immutable=1")
+            connection = _opened(f"{address}&immutable=1", compress=compress)
         if not read_only:
             _use_wal(connection)
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
@@ -69,9 +77,10 @@ def connect(path: Path, *, read_only: bool, durability: str) -> Connection:
     return connection
 
 
-def _opened(address: str) -> Connection:
+def _opened(address: str, *, compress: bool) -> Connection:
     connection = dbapi.connect(address, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)
     connection.create_function("folded", 1, str.casefold, deterministic=True)
+    attach(connection, compress=compress)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     return connection
 
@@ -99,8 +108,8 @@ def _use_wal(connection: Connection) -> None:
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except dbapi.OperationalError:
-            if time.monotonic() > deadline:
+        except dbapi.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
@@ -113,7 +122,10 @@ def translated(exc: Exception, path: Path) -> LocalStorageError:
             f"no room left for {path} ({reason})", hint="free some space; nothing was half-written"
         )
     if "malformed" in reason or "not a database" in reason:
-        return LocalStorageError(f"{path} is damaged ({reason})", hint="keep a copy of it, and see `steno status`")
+        return LocalStorageError(
+            f"{path} is damaged ({reason})",
+            hint="keep a copy of it, then see `steno doctor`, or put a backup back with `steno backup --restore FILE`",
+        )
     if "locked" in reason or "busy" in reason:
         return LocalStorageError(f"{path} is in use by another process ({reason})", hint="run it again")
     return LocalStorageError(f"{path}: {reason}")

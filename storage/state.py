@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 
 from .database import Database
-from .deletion import Vector, in_force, message_deleted, session_hidden
+from .deletion import PURGED, Vector, in_force, message_deleted, session_hidden
 from .deletion import decode as decode_vector
 from .document import beaten, leaves, related, view
 from .errors import InvalidInput
 from .model import automatic_title, parse_time, plain_text
 from .order import Place, walk
+from .packing import size_sql
 from .registers import EMPTY, REMOVED, Known, Register, Value, join_known, value_of
 from .rows import (
     HIDDEN_IN_VECTOR,
@@ -29,12 +30,16 @@ from .rows import (
     SESSION_COLUMNS,
     Born,
     MessageRow,
+    SessionBirth,
     SessionRow,
-    content_of,
+    bound,
     decode_json,
     encode_json,
+    legible,
+    originals,
     scalar_columns,
     scalar_text,
+    size_bytes,
 )
 from .stamps import BY_HAND, Stamp
 
@@ -220,11 +225,13 @@ def refresh_message(database: Database, row: MessageRow, paths: Iterable[str]) -
         columns["metadata"] = encode_json(metadata).decode() if metadata else None
     hidden = row.hidden
     if changed & {"content", "deleted"}:
-        hidden = (row.hidden & HIDDEN_IN_VECTOR) | (HIDDEN_ITSELF if _deleted_itself(database, row) else 0)
+        hidden = (row.hidden & ~HIDDEN_ITSELF) | (HIDDEN_ITSELF if _deleted_itself(database, row) else 0)
         columns["hidden"] = hidden
     if columns:
-        names = ", ".join(f"{name} = ?" for name in columns)
-        database.execute(f"UPDATE messages SET {names} WHERE no = ?", (*columns.values(), row.no))  # noqa: S608
+        if "content" in columns and not row.hidden:
+            _resize(database, row, columns["content"])
+        names = ", ".join(f"{name} = {bound(name, at)}" for at, name in enumerate(columns, start=2))
+        database.execute(f"UPDATE messages SET {names} WHERE no = ?1", (row.no, *columns.values()))  # noqa: S608
     return bool(hidden) != bool(row.hidden)
 
 
@@ -266,9 +273,10 @@ def refresh_vectors(database: Database, no: int) -> None:
         "UPDATE sessions SET hidden = ?, deleted_ms = ?, vectors = ? WHERE no = ?",
         (int(hidden), deleted.at_ms if deleted and hidden else None, int(bool(deleted or cleared)), no),
     )
+    overruled = deleted is not None and not hidden
     database.execute(
-        "UPDATE registers SET conflict = max(conflict, ?) WHERE session = ? AND message = 0 AND path = 'deleted'",
-        (int(deleted is not None and not hidden), no),
+        "UPDATE registers SET conflict = ? WHERE session = ? AND message = 0 AND path = 'deleted'",
+        (max(_conflict("deleted", load(database, no, None, "deleted")), int(overruled)), no),
     )
     _mark_within(database, no, [vector for vector in (None if hidden else deleted, cleared) if vector])
     recount(database, no)
@@ -276,10 +284,10 @@ def refresh_vectors(database: Database, no: int) -> None:
 
 
 def recount(database: Database, no: int) -> None:
-    """Count a session's shown messages anew and find when it was last written to."""
+    """Count a session's shown messages and their bytes anew, and find when it was last written to."""
     database.execute(
-        "UPDATE sessions SET (message_count, updated_ms) = (SELECT count(*), "
-        "max(ifnull(max(time_ms), 0), sessions.touched, sessions.created_ms) "
+        "UPDATE sessions SET (message_count, size_bytes, updated_ms) = (SELECT count(*), "  # noqa: S608
+        f"ifnull(sum({size_sql('content')}), 0), max(ifnull(max(time_ms), 0), sessions.touched, sessions.created_ms) "
         "FROM messages WHERE session = sessions.no AND hidden = 0) WHERE no = ?",
         (no,),
     )
@@ -295,11 +303,29 @@ def retitle(database: Database, no: int) -> None:
             "SELECT content FROM messages WHERE session = ? AND hidden = 0 AND role = 'user' ORDER BY ord", (no,)
         )
         for (content,) in rows:
-            text = content_of(content)
+            text = legible(content)
             if plain_text(text).strip():
                 title = automatic_title(text)
                 break
     database.execute("UPDATE sessions SET title = ?, automatic = ? WHERE no = ?", (title, automatic, no))
+
+
+def _resize(database: Database, row: MessageRow, content: str | bytes) -> None:
+    """Count the bytes that a shown message is about to have instead of those that it has."""
+    database.execute(
+        f"UPDATE sessions SET size_bytes = size_bytes + ? - (SELECT {size_sql('content')} FROM messages WHERE no = ?) "  # noqa: S608
+        "WHERE no = ?",
+        (size_bytes(content), row.no, row.session),
+    )
+
+
+def judge(database: Database, no: int) -> None:
+    """Judge anew which registers of a session are in conflict, each by itself; the rest is judged by refreshing."""
+    rows = database.execute("SELECT message, path, state FROM registers WHERE session = ?", (no,)).fetchall()
+    judged = [
+        (_conflict(path, from_wire(database, _decode_state(state))), no, message, path) for message, path, state in rows
+    ]
+    database.executemany("UPDATE registers SET conflict = ? WHERE session = ? AND message = ? AND path = ?", judged)
 
 
 def touch(database: Database, no: int, at_ms: int) -> None:
@@ -327,6 +353,13 @@ def renumber(database: Database, session: int) -> None:
     )
 
 
+def link_forks(database: Database, no: int, births: list[SessionBirth]) -> None:
+    """Bring the cached line of originals of a session up to its births."""
+    database.execute("DELETE FROM forks WHERE session = ?", (no,))
+    above = enumerate(originals(births), start=1)
+    database.executemany("INSERT INTO forks VALUES (?, ?, ?)", [(each, no, distance) for distance, each in above])
+
+
 def message_births(database: Database, no: int, *, upto_seq: int) -> tuple[list[Stamp], list[Stamp]]:
     """The birth stamps of a session: of messages that had arrived by a number of the feed, and of the others."""
     arrived: list[Stamp] = []
@@ -351,6 +384,8 @@ def _tags(registers: dict[str, Register]) -> list[str]:
 
 
 def _conflict(path: str, register: Register) -> int:
+    if path == PURGED:
+        return 0
     if path not in VECTORS:
         return int(register.conflict)
     by_hand = [value.text for stamp, value in register.open.items() if stamp.rank == BY_HAND]

@@ -6,14 +6,14 @@ Any number of processes may have it open. A write that returned is there after `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .database import Database
 from .deletion import Vector, encode, in_force, join, message_deletion, vector
-from .document import leaves, merge_patch
+from .document import leaves, merge_patch, patched
 from .edit import Base, Edit
-from .errors import AmbiguousRef, InvalidInput, MessageNotFound, SessionExists, SessionNotFound
+from .errors import AmbiguousRef, InvalidInput, MessageNotFound, MessagePurged, SessionExists, SessionNotFound
 from .model import (
     Json,
     Message,
@@ -34,9 +34,12 @@ from .model import (
 )
 from .registers import born, check_path, text_of
 from .rows import (
+    HIDDEN_FOR_EVER,
     INSERT_MESSAGE,
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
+    SHOWN_COLUMNS,
+    TOMBSTONE,
     MessageRow,
     SessionBirth,
     SessionRow,
@@ -44,10 +47,13 @@ from .rows import (
     content_column,
     decode_json,
     encode_births,
+    encode_json,
     header,
     json_column,
     message,
     session_births,
+    shown,
+    size_bytes,
 )
 from .stamps import BY_HAND, Stamp, tick
 from .state import (
@@ -56,6 +62,7 @@ from .state import (
     document,
     family,
     find_message,
+    link_forks,
     load,
     message_births,
     refresh_session,
@@ -63,6 +70,7 @@ from .state import (
     retitle,
     save,
     session_row,
+    touch,
 )
 
 # What an append needs to know, in one statement: the session, its last message, and the newest of the feed.
@@ -72,9 +80,13 @@ SELECT s.no, s.hidden, s.status, s.automatic, s.title, tail.id, ifnull(tail.ord,
 FROM sessions s CROSS JOIN clock
 LEFT JOIN messages tail ON tail.session = s.no AND tail.ord = (SELECT max(ord) FROM messages WHERE session = s.no)
 LEFT JOIN messages newest ON newest.seq = (SELECT max(seq) FROM messages)
-WHERE s.id = ?
+WHERE s.id = ? AND s.hidden < 2
 """
-_COUNT = "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ? WHERE no = ?"
+_TAKEN = "SELECT 1 FROM messages WHERE session = ? AND id = ?"
+_COUNT = (
+    "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ?, "
+    "size_bytes = size_bytes + ? WHERE no = ?"
+)
 
 
 class _End(NamedTuple):
@@ -108,9 +120,19 @@ class Store(Database):
     # Reading
 
     def find(self, session_id: str) -> SessionRow | None:
-        """The row of a session by its exact id, deleted or not."""
+        """The row of a session by its exact id, deleted or not; None also for one that was purged."""
+        row = self.row(session_id)
+        return None if row is None or row.hidden == TOMBSTONE else row
+
+    def row(self, session_id: str) -> SessionRow | None:
+        """The row of an id, be it of a session or of the tombstone that a purge left."""
         row = self.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id = ?", (session_id,))  # noqa: S608
         return SessionRow(*row) if row else None
+
+    def lives_over(self, session_id: str) -> int:
+        """How many lives of an id were purged."""
+        row = self.one("SELECT purged FROM sessions WHERE id = ?", (session_id,))
+        return row[0] if row else 0
 
     def resolve(self, ref: str) -> str:
         """The id that a reference means: an id, its unique prefix, an exact title, or ``-``/``@last``.
@@ -122,7 +144,7 @@ class Store(Database):
             if row is None:
                 raise SessionNotFound(ref=ref)
             return row[0]
-        if self.one("SELECT 1 FROM sessions WHERE id = ?", (ref,)):
+        if self.one("SELECT 1 FROM sessions WHERE id = ? AND hidden < 2", (ref,)):
             return ref
         for where, parameters in (
             ("id >= ? AND id < ? AND hidden = 0", (ref, ref + "\U0010ffff")),
@@ -174,8 +196,8 @@ class Store(Database):
 
     def message_rows(self, session: int, *, hidden: bool = False) -> Iterator[MessageRow]:
         """The rows of a session's messages in order."""
-        shown = "" if hidden else " AND hidden = 0"
-        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?{shown} ORDER BY ord"  # noqa: S608
+        condition = "" if hidden else " AND hidden = 0"
+        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?{condition} ORDER BY ord"  # noqa: S608
         for row in self.execute(sql, (session,)):
             yield MessageRow(*row)
 
@@ -184,18 +206,17 @@ class Store(Database):
         row = self.find(session_id)
         if row is None or row.hidden:
             raise SessionNotFound(ref=session_id)
-        columns = MESSAGE_COLUMNS
+        columns = SHOWN_COLUMNS
         sql = f"SELECT {columns} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord LIMIT ? OFFSET ?"  # noqa: S608
-        for each in self.execute(sql, (row.no, -1 if limit is None else limit, skip)):
-            yield message(MessageRow(*each))
+        yield from shown(self.execute(sql, (row.no, -1 if limit is None else limit, skip)))
 
     def newest_messages(self, session_id: str, limit: int) -> list[Message]:
         """The newest messages of a session, oldest first; raises `SessionNotFound`."""
         row = self.find(session_id)
         if row is None or row.hidden:
             raise SessionNotFound(ref=session_id)
-        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord DESC LIMIT ?"  # noqa: S608
-        return [message(MessageRow(*each)) for each in self.execute(sql, (row.no, limit))][::-1]
+        sql = f"SELECT {SHOWN_COLUMNS} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord DESC LIMIT ?"  # noqa: S608
+        return list(shown(self.execute(sql, (row.no, limit))))[::-1]
 
     def get_message(self, session_id: str, message_id: str) -> Message:
         """One message, deleted or not; raises `SessionNotFound` and `MessageNotFound`."""
@@ -218,6 +239,7 @@ class Store(Database):
         metadata: dict[str, Json] | None = None,
         state: dict[str, Json] | None = None,
         source: dict[str, Json] | None = None,
+        forked_from: dict[str, Json] | None = None,
         created_ms: int | None = None,
         rank: int = BY_HAND,
     ) -> SessionHeader:
@@ -241,7 +263,11 @@ class Store(Database):
             if self.find(session_id):
                 raise SessionExists(session=session_id)
             row = self.insert_session(
-                session_id, created_ms=created_ms, forked_from=None, source=json_column(source), rank=rank
+                session_id,
+                created_ms=created_ms,
+                forked_from=json_column(check_object(forked_from or {}, "forked_from")),
+                source=json_column(source),
+                rank=rank,
             )
             stamp = Stamp(rank, session_births(row.births)[0].clock, self.device)
             for path, text in texts.items():
@@ -254,24 +280,43 @@ class Store(Database):
     def insert_session(
         self, session_id: str, *, created_ms: int | None, forked_from: str | None, source: str | None, rank: int
     ) -> SessionRow:
-        """Insert the row of a session that is born here and now. Needs a transaction."""
+        """Insert the row of a session that is born here and now, in the next life of its id. Needs a transaction."""
+        life = self.lives_over(session_id) + 1
         seq, clock = self.advance()
+        self.sign(clock)
         created_ms = check_ms(self.now_ms() if created_ms is None else created_ms, "the time of creation")
         births = [SessionBirth(clock, self.author(self.device, rank), created_ms, forked_from, source)]
-        return self.insert_session_row(session_id, births, seq=seq, local_seq=seq, touched=0)
+        return self.insert_session_row(session_id, births, seq=seq, local_seq=seq, touched=0, life=life)
 
     def insert_session_row(
         self, session_id: str, births: list[SessionBirth], *, seq: int, local_seq: int, touched: int, life: int = 1
     ) -> SessionRow:
-        """Insert a session's row with empty caches. Needs a transaction."""
+        """Insert a session's row with empty caches, in the place of a tombstone of its id. Needs a transaction."""
         created_ms = births[0].created_ms
-        cursor = self.execute(
-            "INSERT INTO sessions (id, life, seq, local_seq, births, touched, title, automatic, status, tags, "
+        [no] = self.one(
+            "INSERT INTO sessions (id, life, seq, local_seq, born_seq, births, touched, title, automatic, status, tags, "
             "metadata, state, created_ms, updated_ms, message_count, hidden, vectors, incomplete) "
-            "VALUES (?, ?, ?, ?, ?, ?, '', 1, 'active', '[]', '{}', '{}', ?, ?, 0, 0, 0, 0)",
-            (session_id, life, seq, local_seq, encode_births(births), touched, created_ms, max(created_ms, touched)),
+            "VALUES (?, ?, ?, ?, ?, ?, ?, '', 1, 'active', '[]', '{}', '{}', ?, ?, 0, 0, 0, 0) "
+            "ON CONFLICT (id) DO UPDATE SET life = excluded.life, seq = excluded.seq, "
+            "local_seq = max(local_seq, excluded.local_seq), "
+            "born_seq = excluded.born_seq, births = excluded.births, touched = excluded.touched, hidden = 0, "
+            "created_ms = excluded.created_ms, updated_ms = excluded.updated_ms "
+            "WHERE hidden = 2 RETURNING no",
+            (
+                session_id,
+                life,
+                seq,
+                local_seq,
+                seq,
+                encode_births(births),
+                touched,
+                created_ms,
+                max(created_ms, touched),
+            ),
         )
-        return session_row(self, cursor.lastrowid)
+        if births[0].forked_from is not None:
+            link_forks(self, no, births)
+        return session_row(self, no)
 
     def update(
         self,
@@ -316,7 +361,7 @@ class Store(Database):
             row = self._session(session_id)
             edit = Edit(self, row)
             before = in_force(load(self, row.no, None, "deleted"))
-            edit.set("deleted", encode(join(each for each in (before, self._vector_of(row, known_seq)) if each)))
+            edit.set("deleted", encode(join(each for each in (before, self.vector_of(row, known_seq)) if each)))
             edit.finish()
             return header(session_row(self, row.no))
 
@@ -332,7 +377,7 @@ class Store(Database):
                 edit.finish()
             return header(session_row(self, row.no))
 
-    def _vector_of(self, row: SessionRow, known_seq: int | None) -> Vector:
+    def vector_of(self, row: SessionRow, known_seq: int | None = None) -> Vector:
         """What this device knows, or knew at a number of the feed, of a session, as a deletion says it."""
         upto = self.last_seq if known_seq is None else known_seq
         seen, later = message_births(self, row.no, upto_seq=upto)
@@ -363,12 +408,21 @@ class Store(Database):
             if end.hidden or end.status == "archived":
                 self._wake(session_row(self, end.no))
                 end = self._end(session_id)._replace(title="")  # made anew: a hidden message may have given it
+            self._check_parents(end.no, batch)
             placed, inserted = self._placed(end.tail, batch, columns, times)
             rows = self._insert(end, placed)
-            self.write(_COUNT, (max(times), len(rows), end.no))
+            self.write(_COUNT, (max(times), len(rows), size_bytes(*columns), end.no))
             if end.automatic and (inserted or not end.title) and any(new.role == "user" for new in batch):
                 retitle(self, end.no)
         return [message(each) for each in rows]
+
+    def _check_parents(self, no: int, batch: Sequence[NewMessage]) -> None:
+        """Raise `InvalidInput` for a reply to what is neither in the session nor earlier in the batch."""
+        earlier: set[str | None] = {None}
+        for new in batch:
+            if new.parent not in earlier and not self.one(_TAKEN, (no, new.parent)):
+                raise InvalidInput(f"there is no message {new.parent} in this session to reply to")
+            earlier.add(new.id)
 
     def _end(self, session_id: str) -> _End:
         row = self.one(_END, (session_id,))
@@ -407,7 +461,7 @@ class Store(Database):
                 moved = True
                 if after is not None and not find_message(self, no, after):
                     raise InvalidInput(f"there is no message {after} to stand behind")
-            if new.id is not None and find_message(self, no, new.id):
+            if new.id is not None and self.one(_TAKEN, (no, new.id)):
                 raise InvalidInput(f"message id already exists in this session: {new.id}")
             place, seq, clock = place + 1, seq + 1, clock + 1
             row = (
@@ -418,6 +472,7 @@ class Store(Database):
             check_size(*row[14:])
             rows.append(MessageRow(self.write(INSERT_MESSAGE, row), *row))
             tail = message_id
+        self.sign(clock - len(rows) + 1, len(rows))
         if moved:
             renumber(self, no)
         return rows
@@ -440,10 +495,20 @@ class Store(Database):
                 edit.set("deleted", b"null", message=row)  # whoever writes a deleted message anew wants it
             if metadata is not None:
                 before = decode_json(row.metadata) if row.metadata else {}
-                patched = merge_patch(before, check_object(metadata, "metadata"))
-                edit.set_document("metadata", patched, message=row, named=[where for where, _ in leaves(metadata)])
+                wanted = merge_patch(before, check_object(metadata, "metadata"))
+                edit.set_document("metadata", wanted, message=row, named=[where for where, _ in leaves(metadata)])
             edit.finish()
             return message(self._message(session, message_id))
+
+    def set_message_leaves(self, session_id: str, message_id: str, changed: Iterable[tuple[str, bytes]]) -> None:
+        """Write leaves (JSON pointer, text or `REMOVED`) of a message's metadata; raises `MessageNotFound`."""
+        with self.transaction():
+            session = self._session(session_id)
+            row = self._message(session, message_id)
+            edit = Edit(self, session)
+            before = decode_json(row.metadata) if row.metadata else {}
+            edit.set_document("metadata", patched(before, changed), message=row)
+            edit.finish()
 
     def delete_message(self, session_id: str, message_id: str) -> None:
         """Hide one message; one that is already deleted stays as it is. Raises `MessageNotFound`."""
@@ -459,6 +524,54 @@ class Store(Database):
                 message=row,
             )
             edit.finish()
+
+    def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> None:
+        """Hide messages, all in one change; those that are not there or deleted already are passed over."""
+        with self.transaction():
+            session = self._session(session_id)
+            edit = Edit(self, session)
+            for message_id in message_ids:
+                row = find_message(self, session.no, message_id)
+                if row is not None and not row.hidden:
+                    known = load(self, session.no, row, "content").known
+                    edit.set("deleted", message_deletion(known, at_ms=self.now_ms()), message=row)
+            edit.finish()
+
+    def clear(self, session_id: str, *, known_seq: int | None = None) -> None:
+        """Empty a session without hiding it; ``known_seq``: only of what had arrived by that number of the feed."""
+        with self.transaction():
+            row = self._session(session_id)
+            edit = Edit(self, row)
+            before = in_force(load(self, row.no, None, "cleared"))
+            edit.set("cleared", encode(join(each for each in (before, self.vector_of(row, known_seq)) if each)))
+            edit.finish()
+
+    def wake(self, session_id: str) -> None:
+        """Show a deleted session again without its old messages, and make an archived one active."""
+        with self.transaction():
+            row = self.find(session_id)
+            if row is None:
+                raise SessionNotFound(ref=session_id)
+            self._wake(row)
+
+    def touch(self, session_id: str, at_ms: int) -> None:
+        """Say that a session was written to at this time; an earlier one than is known changes nothing."""
+        with self.transaction():
+            row = self._session(session_id)
+            if at_ms > row.touched:
+                seq, _ = self.advance()
+                self.execute("UPDATE sessions SET seq = ?1, local_seq = ?1 WHERE no = ?2", (seq, row.no))
+                touch(self, row.no, at_ms)
+
+    def known_messages(self, session_id: str, message_ids: Sequence[str]) -> dict[str, Message | None]:
+        """Those of some message ids that a session has already, with their messages; None for deleted ones."""
+        rows = self.execute(
+            f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = (SELECT no FROM sessions WHERE id = ?) "  # noqa: S608
+            "AND id IN (SELECT value FROM json_each(?))",
+            (session_id, encode_json(message_ids).decode()),
+        )
+        found = (MessageRow(*row) for row in rows)
+        return {row.id: None if row.hidden else message(row) for row in found}
 
     def _deleted_ms(self, session: SessionRow, row: MessageRow) -> int | None:
         """When a hidden message was deleted, by itself or with its session."""
@@ -489,6 +602,8 @@ class Store(Database):
         row = find_message(self, session.no, message_id)
         if row is None:
             raise MessageNotFound(session=session.id, message=message_id)
+        if row.hidden & HIDDEN_FOR_EVER:
+            raise MessagePurged(session=session.id, message=message_id)
         return row
 
     def new_message_id(self) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+pytest_plugins = ("steno.tests.acceptance_plugin", "steno.tests.server_fixtures")
+
 # A shared machine stalls now and then; pytest's time limit finds what hangs.
 # Built on the profile in force, which under CI draws the same examples in each run.
 hypothesis.settings.register_profile("steno", deadline=None)

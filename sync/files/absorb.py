@@ -17,12 +17,22 @@ from ...storage.edit import Edit, Written
 from ...storage.history import Past
 from ...storage.model import Json, NewMessage, parse_time
 from ...storage.registers import REMOVED, Known, text_of
-from ...storage.rows import HIDDEN_IN_VECTOR, SCALARS, MessageRow, SessionRow, decode_json, header, json_column, message
+from ...storage.rows import (
+    HIDDEN_FOR_EVER,
+    HIDDEN_IN_VECTOR,
+    SCALARS,
+    MessageRow,
+    SessionRow,
+    decode_json,
+    header,
+    json_column,
+    message,
+)
 from ...storage.stamps import BY_HAND
 from ...storage.state import find_message, load, recount, refresh_session, retitle, session_row
 from ...storage.store import Placed, Store, check_new
 from .alignment import Accepted, accepted, shares_a_line
-from .lines import Header, ParsedFile, Rev, header_of, line_of, parse_rev
+from .lines import Header, ParsedFile, Refused, Rev, header_of, line_of, parse_rev
 from .plan import (
     AddMessage,
     Base,
@@ -39,20 +49,26 @@ from .plan import (
 )
 
 _REFERENCE_REV = Rev("base", 0)
+TO_KEEP = "remove it, or take the id out of its first line to keep it as a new session"
 
 
 class Absorbed(msgspec.Struct, frozen=True):
-    """What a file became: its session, whether that is new, and the plan that was carried out."""
+    """What a file became: its session, whether that is new, and the plan that was carried out.
+
+    ``purged`` are the ids of lines that were left out of it, since their messages were purged.
+    """
 
     session: SessionRow
     created: bool
     plan: Plan
+    purged: list[str] = []
 
 
 def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bool = True) -> Absorbed:
     """Bring the session up to a saved file of it; None makes a new session. Needs a transaction.
 
-    A deleted session is restored by its file; with ``revive`` False only by one that changes something.
+    A deleted session is restored by its file; with ``revive`` False only by one that changes something. Raises
+    `Refused` for a file that may bring back what was purged.
     """
     row = None if session_id is None else store.find(session_id)
     created = row is None
@@ -63,6 +79,7 @@ def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bo
         row = session_row(store, row.no)
     rev = parse_rev(mine.header.rev if mine.header else None)
     past = _past(store, row, rev) if not created else None
+    mine, purged = _without_purged(store, row, mine)
     last = _last_save(store, row, rev)
     if last is not None and past is None and not shares_a_line(mine, last.accepted):
         last = None
@@ -74,6 +91,7 @@ def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bo
         new_id=store.new_message_id,
     )
     if decided.actions:
+        _check_purges(store, row, rev, past)
         if row.hidden:
             store.restore(row.id)
             row = session_row(store, row.no)
@@ -81,7 +99,7 @@ def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bo
         save = _Save(accepted(mine, decided.ids), written)
         if past is not None or last is not None or _may_be_taken_twice(row, save.accepted):
             _keep_save(store, row, rev, save)
-    return Absorbed(session_row(store, row.no), created, decided)
+    return Absorbed(session_row(store, row.no), created, decided, purged)
 
 
 def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
@@ -100,9 +118,31 @@ def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
 
 
 def _past(store: Store, row: SessionRow, rev: Rev | None) -> Past | None:
-    if rev is None or rev.store != store.store_name or rev.seq > store.last_seq:
+    if rev is None or rev.store != store.store_name or not row.history_seq <= rev.seq <= store.last_seq:
         return None
     return Past(store, row, rev.seq)
+
+
+def _without_purged(store: Store, row: SessionRow, mine: ParsedFile) -> tuple[ParsedFile, list[str]]:
+    """A file without the lines of messages that were purged, and their ids."""
+    sql = "SELECT id FROM messages WHERE session = ? AND hidden >= ?"
+    gone = {each for (each,) in store.execute(sql, (row.no, HIDDEN_FOR_EVER)).fetchall()}
+    kept = [at for at, line in enumerate(mine.lines) if line.id not in gone]
+    if len(kept) == len(mine.lines):
+        return mine, []
+    lines, numbers = [mine.lines[at] for at in kept], [mine.numbers[at] for at in kept]
+    dropped = [line.id for line in mine.lines if line.id in gone]
+    return msgspec.structs.replace(mine, lines=lines, numbers=numbers), [each for each in dropped if each]
+
+
+def _check_purges(store: Store, row: SessionRow, rev: Rev | None, past: Past | None) -> None:
+    """Refuse a file that says something and cannot be told from one of before a purge; raises `Refused`."""
+    if past is not None:
+        return
+    if row.purged:
+        raise Refused(1, f"session {row.id} was purged once, and this file may be of before; {TO_KEEP}")
+    if rev is not None and rev.store == store.store_name and rev.seq < row.history_seq:
+        raise Refused(1, f"the history of session {row.id} was purged after this file was written; {TO_KEEP}")
 
 
 def _base(past: Past) -> Base:

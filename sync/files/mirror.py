@@ -21,11 +21,10 @@ import msgspec
 from ...storage.errors import InvalidInput, LocalStorageError, StenoError
 from ...storage.home import write_private
 from ...storage.model import SessionHeader
-from ...storage.rows import header, message
-from ...storage.state import session_row
+from ...storage.rows import SESSION_COLUMNS, SessionRow, header, message
 from ...storage.steps import step
 from ...storage.store import Store
-from .absorb import Absorbed, absorb, saved_under
+from .absorb import TO_KEEP, Absorbed, absorb, saved_under
 from .exchange import Displaced, leftovers, make_folder, remove, remove_torn, replace
 from .ledger import Ledger, Record, RefusedFile
 from .lines import ParsedFile, Refused, Rev, header_of, line_of, named_session, parse, parse_rev, render
@@ -217,23 +216,26 @@ class Mirror:
         """Make sure that the directory is ours; False where it is new, so that its emptiness means nothing."""
         marker = self._root / MARKER
         try:
-            found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+            found = msgspec.json.decode(marker.read_bytes(), type=_Marker).device
         except (FileNotFoundError, msgspec.MsgspecError):
-            try:
-                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as exc:
-                raise MirrorStopped(f"{self._root} cannot be made ({exc.strerror})") from exc
-            write_private(marker, msgspec.json.encode(_Marker(1, self._store.device)) + b"\n")
-            self._forget_missing()
-            return False
+            found = None
         except OSError as exc:
             raise MirrorStopped(f"{marker} cannot be read ({exc.strerror})") from exc
-        if found.device != self._store.device:
+        if found == self._store.device:
+            return True
+        if found is not None and found not in self._store.former_devices:
             raise MirrorStopped(
-                f"{self._root} is the mirror of another device ({found.device})",
+                f"{self._root} is the mirror of another device ({found})",
                 hint="let no other program synchronise this directory; give each device its own",
             )
-        return True
+        # New, or of this store before it was restored: then it shows what came after the backup.
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise MirrorStopped(f"{self._root} cannot be made ({exc.strerror})") from exc
+        write_private(marker, msgspec.json.encode(_Marker(1, self._store.device)) + b"\n")
+        self._forget_missing()
+        return False
 
     def _forget_missing(self) -> None:
         """Write the files anew that are missing from a directory that is not known to be ours."""
@@ -248,13 +250,16 @@ class Mirror:
                 self._store.set_cursor(CURSOR, 0)
 
     def _delete(self, record: Record) -> None:
-        row = session_row(self._store, record.session)
+        row = self._session(record.session)
         with self._store.transaction():
             self._ledger.forget([record.session])
-            if not row.hidden:
+            if row is not None and not row.hidden:
                 # Whoever removed the file knew what it showed, and nothing that came later.
                 self._store.delete(row.id, known_seq=record.seq or None)
-        _log.info("%s is gone: session %s is deleted (`steno restore %s` brings it back)", record.path, row.id, row.id)
+        if row is not None:
+            _log.info(
+                "%s is gone: session %s is deleted (`steno restore %s` brings it back)", record.path, row.id, row.id
+            )
 
     def _safely(self, path: Path) -> None:
         """Absorb one file; a failure is that file's alone."""
@@ -320,16 +325,20 @@ class Mirror:
         step("files.absorbed")
         for report in absorbed.plan.reports:
             _log.info("%s: %s (%s)", relative, _SAID[report.kind], report.id or report.field or "")
+        for each in absorbed.purged:
+            _log.info("%s: a line was left out, since its message was purged (%s)", relative, each)
         if absorbed.created and mine.header and mine.header.id not in (None, absorbed.session.id):
             _log.info("%s is a copy: it became session %s", relative, absorbed.session.id)
         return absorbed
 
     def _identity(self, mine: ParsedFile, relative: str, record: Record | None) -> str | None:
-        """The session that a file is of; None makes it a session, or a copy, of its own."""
-        ours = session_row(self._store, record.session) if record else None
+        """The session that a file is of; None makes it a session, or a copy, of its own. Raises `Refused`."""
+        ours = self._session(record.session) if record else None
         named = mine.header.id if mine.header else None
         if named is None:
             return ours.id if ours else None
+        if self._store.find(named) is None and self._store.lives_over(named):
+            raise Refused(1, f"session {named} was purged; {TO_KEEP}")
         if ours is not None and (named == ours.id or (mine.header and saved_under(self._store, ours, mine.header))):
             return ours.id
         theirs = self._store.find(named)
@@ -357,7 +366,8 @@ class Mirror:
     def _is_deleted(self, displaced: Displaced) -> bool:
         record = self._ledger.at(self._relative(displaced.target))
         if record is not None:
-            return bool(session_row(self._store, record.session).hidden)
+            row = self._session(record.session)
+            return row is None or bool(row.hidden)
         try:
             mine = parse(read_settled(displaced.kept, patience_s=PATIENCE_S).data)
         except StenoError:
@@ -371,9 +381,15 @@ class Mirror:
         record = self._ledger.at(relative)
         try:
             found = read_settled(displaced.kept, patience_s=PATIENCE_S)
+            if (
+                record
+                and self._session(record.session) is None
+                and found.fingerprint.sha256 == record.fingerprint.sha256
+            ):
+                return displaced.discard(found.fingerprint)  # ours, of a session that is purged
             absorbed = self._take(relative, found, record, in_place=False)
             if absorbed is None:
-                displaced.put_back(record.fingerprint if record else None)
+                displaced.put_back(record.fingerprint if record and not self._missing(relative) else None)
                 return False
             step("files.displaced-absorbed")
             return displaced.discard(found.fingerprint)
@@ -423,6 +439,15 @@ class Mirror:
         self._ahead = _Ahead(cursor, upto, tuple(waiting))
         waits = [*waiting.values(), *([0.0] if upto < last else []), *([LOOK_AGAIN_S] if self._unsettled else [])]
         return min(waits, default=None)
+
+    def settle(self, sessions: Iterable[int]) -> None:
+        """Bring the files of some sessions up to the store now, those of purged ones included; raises `MirrorStopped`.
+
+        A file that must wait, or is refused, is left to `write_pending`.
+        """
+        if self._claim():
+            for no in sessions:
+                self._write(no, anew=True)
 
     def _read_unsettled(self) -> None:
         paths, self._unsettled = self._unsettled, set()
@@ -483,12 +508,15 @@ class Mirror:
 
     def _replace(self, no: int, *, anew: bool) -> Displaced | None:
         record = self._ledger.of(no)
-        row = session_row(self._store, no)
+        row = self._session(no)
         if record and self._ledger.is_refused(record.path):
             return None
-        if row.hidden:
+        if row is None or row.hidden:
             return self._remove(record) if record else None
-        shown, body, seq = self._render(no)
+        rendered = self._render(no)
+        if rendered is None:
+            return self._replace(no, anew=anew)
+        shown, body, seq = rendered
         if record and not anew and record.seq:
             before = _with_rev(shown, body, Rev(self._store.store_name, record.seq))
             if hashlib.sha256(before).digest() == record.fingerprint.sha256:
@@ -524,12 +552,20 @@ class Mirror:
         _log.info("%s before it was written", changed)
         return changed.path not in self._unsettled
 
-    def _render(self, no: int) -> tuple[SessionHeader, bytes, int]:
+    def _session(self, no: int) -> SessionRow | None:
+        """The row of a session that has, or had, a file; None where it was purged."""
+        row = self._store.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,))  # noqa: S608
+        return SessionRow(*row) if row else None
+
+    def _render(self, no: int) -> tuple[SessionHeader, bytes, int] | None:
         store = self._store
         store.execute("BEGIN")
         try:
             seq = store.last_seq
-            shown = header(session_row(store, no))
+            row = self._session(no)
+            if row is None:
+                return None
+            shown = header(row)
             lines = [line_of(message(row)) for row in store.message_rows(no)]
         finally:
             store.execute("COMMIT")

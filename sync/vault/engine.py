@@ -54,7 +54,7 @@ class Work(Protocol):
 
 
 class SyncReport(msgspec.Struct):
-    """What a sync did, and what it could not do."""
+    """What a sync did, and what it could not do. ``rescued``: what was purged elsewhere and kept here, and where."""
 
     sent_segments: int = 0
     sent_bytes: int = 0
@@ -62,6 +62,7 @@ class SyncReport(msgspec.Struct):
     received_messages: int = 0
     changed_sessions: int = 0
     pending_segments: int = 0
+    rescued: list[str] = []
     problems: list[str] = []
 
     @property
@@ -273,6 +274,9 @@ class VaultEngine:
         report.received_segments += 1
         report.received_messages += done.messages
         report.changed_sessions += done.sessions
+        report.rescued += done.rescued
+        for each in done.rescued:
+            _log.warning("%s", each)
 
     async def _set_aside(self, name: SegmentName, problem: str) -> None:
         now_ms = self._now_ms()
@@ -304,7 +308,8 @@ class VaultEngine:
 
     def _record(self, name: SegmentName, batch: Batch, done: Applied) -> None:
         """Remember that a segment is applied. One of which records were refused stays named and is tried again."""
-        own = [born.clock for change in batch.sessions for born in change.messages if born.author < 4]
+        numbers = {number for number, device in batch.devices.items() if device == name.device}
+        own = [born.clock for change in batch.sessions for born in change.messages if born.author // 4 in numbers]
         self._ledger.record(name, gapless_clock=0 if done.refused else max(own, default=0))
         if done.refused:
             now_ms = self._now_ms()

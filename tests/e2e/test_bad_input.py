@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from steno.tests.e2e.device import PASSPHRASE, Device, Done, equal, until
 
 Pair = tuple[Device, Device]
 REQUIRED = bool(os.environ.get("STENO_REQUIRE_SERVERS"))
+LARGE = random.Random(1).randbytes(1_500_000).hex()  # compressed it is larger than the room that is left
 
 
 def one_line(done: Done) -> str:
@@ -328,7 +330,7 @@ def test_a_full_disk_refuses_in_one_line_and_loses_nothing(small_disk: Path):
     device.steno("create", "--id", "kept")
     device.steno("add", "kept", "before")
     ballast = fill_up(small_disk)
-    line = one_line(device.steno("add", "kept", "-", code=1, stdin="x" * 3_000_000))
+    line = one_line(device.steno("add", "kept", "-", code=1, stdin=LARGE))
     assert "room" in line or "space" in line.lower() or "full" in line
     assert device.contents("kept") == ["before"]
     assert device.json("show", "kept")["message_count"] == 1
@@ -346,7 +348,7 @@ def test_a_daemon_on_a_full_disk_goes_on_and_catches_up_when_there_is_room(small
     until(device.settled, "all is well")
     ballast = fill_up(small_disk)
     before = path.read_bytes()
-    write(desktop, "large", "y" * 300_000)
+    write(desktop, "large", LARGE[:300_000])
     write(desktop, "kept-too", "text")
     desktop.sync_here()
     until(lambda: device.status()["problems"], "the daemon says so")
@@ -355,7 +357,7 @@ def test_a_daemon_on_a_full_disk_goes_on_and_catches_up_when_there_is_room(small
     until(lambda: set(device.everything()) == {"kept", "large", "kept-too"}, "everything has arrived")
     until(lambda: len(device.files()) == 3 and device.settled(), "the files are written")
     until(lambda: device.status()["problems"] == [], "nothing is wrong any more")
-    assert json.loads(device.file("large").read_text(encoding="utf-8").splitlines()[1])["content"] == "y" * 300_000
+    assert json.loads(device.file("large").read_text(encoding="utf-8").splitlines()[1])["content"] == LARGE[:300_000]
     device.stop()
 
 
@@ -388,7 +390,7 @@ def test_a_limit_on_the_size_of_files_refuses_in_one_line_and_loses_nothing(lone
 
     done = subprocess.run(
         [sys.executable, "-m", "steno.cli.main", "add", "kept", "-"],
-        env=lonely.environment(), input="x" * 3_000_000, preexec_fn=limited, capture_output=True, text=True,
+        env=lonely.environment(), input=LARGE, preexec_fn=limited, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     one_line(Done(done.returncode, done.stdout, done.stderr))

@@ -90,7 +90,24 @@ def test_the_examples_of_the_http_page_work(home: Path):
     assert answers[2]["hits"]
 
 
-@pytest.mark.parametrize("word", ["up", "demo", "test", "check", "bench"])
+def test_the_examples_of_the_sql_page_work(home: Path):
+    [shell] = _blocks("docs/sql.md", "sh")
+    questions = [f"steno sql --write - <<'SQL'\n{block}SQL" for block in _blocks("docs/sql.md", "sql")]
+    done = _run("\n".join(["steno init >/dev/null", shell, *questions]), home)
+    assert done.returncode == 0, done.stderr
+    assert "user1: Hello team! (from: Team Discussion)" in done.stdout
+    assert re.search(r"Mobile Design Discussion +\w+ +2 ", done.stdout)
+
+
+def test_the_library_example_of_the_sql_page_works(home: Path):
+    [block] = _blocks("docs/sql.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=home, env={"HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("2 1 4\nuser1: Hello team!\n", "")
+
+
+@pytest.mark.parametrize("word", ["up", "demo", "test", "acceptance", "check", "bench"])
 def test_the_makefile_knows_the_words_of_the_readme(word: str):
     rules = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(rf"^{word}:", rules, flags=re.MULTILINE)

@@ -12,9 +12,10 @@ import pytest
 
 from steno.storage.apply import Applied, apply, slices
 from steno.storage.change import decode_batch, local_changes
+from steno.storage.deletion import PURGED
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
-from steno.storage.rows import encode_json
+from steno.storage.rows import TOMBSTONE, encode_json, session_births
 from steno.storage.state import family, load
 from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
@@ -66,7 +67,13 @@ class Device:
 def state(store: Store) -> object:
     """Everything that equal devices agree on."""
     found = []
-    for row in store.execute("SELECT no, id FROM sessions ORDER BY id").fetchall():
+    for row in store.execute("SELECT no, id, hidden FROM sessions ORDER BY id").fetchall():
+        if row[2] == TOMBSTONE:
+            stone = store.row(row[1])
+            purged = load(store, row[0], None, PURGED)
+            births = [(each.clock, store.stamp(each.clock, each.author)) for each in session_births(stone.births)]
+            found.append((row[1], stone.life, stone.purged, births, sorted(purged.open.items())))
+            continue
         header = store.get(row[1], deleted=True)
         messages = [
             (m.id, m.role, m.content, m.sender, m.metadata, m.hidden) for m in store.message_rows(row[0], hidden=True)

@@ -406,6 +406,18 @@ def test_search_finding_nothing_exits_0(run: Run) -> None:
     assert run("search", "nothing") == (0, "", "No results found.\n")
 
 
+def test_search_says_why_a_query_can_find_nothing(run: Run) -> None:
+    assert run("search", "*!") == (0, "", "No results found: there is no word in this query.\n")
+    assert run("search", "--", "-jwt").err == "No results found: say what is to be there, besides what is not.\n"
+
+
+def test_search_looks_into_archived_sessions_when_it_is_told_to(run: Run, store: Store) -> None:
+    store.create(id="x", title="Old plans", status="archived")
+    assert run("search", "plans", "--json").json["hits"] == []
+    for option in (("--archived",), ("--status", "archived"), ("--session", "x")):
+        assert [each["session"] for each in run("search", "plan", "--json", *option).json["hits"]] == ["x"]
+
+
 def test_search_stays_inside_a_session_and_a_tag(run: Run, store: Store) -> None:
     for name in ("x1", "y1"):
         store.create(id=name, title=name, tags=[f"t{name}"])

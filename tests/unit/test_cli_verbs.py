@@ -52,7 +52,7 @@ def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "Error: there is no verb lst; did you mean list?: see `steno --help`\n"
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", "x"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", "x"], ["--help"], ["sql", "SELECT 1"]])
 def test_looking_at_sessions_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     with Store(tmp_path / "steno.db") as store:
         store.create(id="x", title="日本")

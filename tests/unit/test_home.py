@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from steno.storage.errors import InvalidInput, LocalStorageError, NoHome
-from steno.storage.home import Home, Settings, private_directory, write_private
+from steno.storage.home import Home, private_directory, write_private
+from steno.storage.settings import Settings
 from steno.storage.store import Store
 
 
@@ -147,9 +148,11 @@ def test_settings_that_nobody_wrote_are_the_defaults(home: Home):
     assert (home.settings().daemon.port, home.settings().storage.durability) == (7836, "normal")
 
 
+@pytest.mark.check("COD-16")
 def test_settings_are_what_the_file_says(home: Home):
-    _configure(home, '[daemon]\nport = 0\n[storage]\ndurability = "full"\n')
-    assert (home.settings().daemon.port, home.settings().storage.durability) == (0, "full")
+    _configure(home, '[daemon]\nport = 0\n[storage]\ndurability = "full"\n[session]\nautosave_interval = 7\n')
+    found = home.settings()
+    assert (found.daemon.port, found.storage.durability, found.session.autosave_interval) == (0, "full", 7)
 
 
 @pytest.mark.parametrize(
@@ -157,11 +160,11 @@ def test_settings_are_what_the_file_says(home: Home):
     [
         ("[daemon]\nprot = 1\n", "prot"),
         ("[deamon]\nport = 1\n", "deamon"),
-        ('[daemon]\nport = "7836"\n', "daemon.port"),
-        ("[daemon]\nport = 70000\n", "daemon.port"),
-        ("[daemon]\nport = -1\n", "daemon.port"),
-        ("[storage]\ndurability = true\n", "storage.durability"),
-        ('[storage]\ndurability = "ful"\n', "storage.durability"),
+        ('[daemon]\nport = "7836"\n', "[daemon] port"),
+        ("[daemon]\nport = 70000\n", "[daemon] port"),
+        ("[daemon]\nport = -1\n", "[daemon] port"),
+        ("[storage]\ndurability = true\n", "[storage] durability"),
+        ('[storage]\ndurability = "ful"\n', "[storage] durability"),
         ("daemon = 7\n", "daemon"),
     ],
 )

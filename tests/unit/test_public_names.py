@@ -10,12 +10,26 @@ import steno
 
 def test_the_public_names_are_these():
     assert sorted(steno.__all__) == [
+        "InvalidInput",
+        "MemorySessionStore",
         "Message",
-        "NewMessage",
-        "SessionHeader",
+        "MessageNotFound",
+        "PostgresSessionStore",
+        "RedisSessionStore",
+        "SQLiteSessionStore",
+        "Session",
+        "SessionDeleted",
+        "SessionError",
+        "SessionManager",
+        "SessionNotFound",
+        "SessionNotFoundError",
+        "SessionStore",
+        "SessionTooLarge",
         "StenoError",
-        "Store",
+        "Template",
+        "User",
         "__version__",
+        "store_from_environment",
     ]
 
 

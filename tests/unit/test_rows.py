@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steno.storage.database import Database
 from steno.storage.model import format_ms, parse_time
 from steno.storage.registers import text_of, value_of
 from steno.storage.rows import (
@@ -78,10 +80,19 @@ def _rows(draw: st.DrawFn) -> MessageRow:
 
 
 @pytest.mark.parametrize(
-    ("columns", "struct"), [(BORN_COLUMNS, Born), (MESSAGE_COLUMNS, MessageRow), (SESSION_COLUMNS, SessionRow)]
+    ("columns", "table", "struct"),
+    [
+        (BORN_COLUMNS, "messages", Born),
+        (MESSAGE_COLUMNS, "messages", MessageRow),
+        (SESSION_COLUMNS, "sessions", SessionRow),
+    ],
 )
-def test_the_columns_that_are_selected_are_the_fields_in_their_order(columns: str, struct: type[msgspec.Struct]):
-    assert tuple(columns.split(", ")) == struct.__struct_fields__
+def test_the_columns_that_are_selected_are_the_fields_in_their_order(
+    tmp_path: Path, columns: str, table: str, struct: type[msgspec.Struct]
+):
+    with Database(tmp_path / "steno.db") as database:
+        selected = database.execute(f"SELECT {columns} FROM {table}").description
+    assert tuple(name for name, *_ in selected) == struct.__struct_fields__
 
 
 def test_a_message_travels_as_the_columns_from_its_id_on():
@@ -173,6 +184,7 @@ def _session(**fields: Any) -> SessionRow:
         "incomplete": 0,
         "size_bytes": 0,
         "purged": 0,
+        "history_seq": 0,
     }
     return SessionRow(**{**columns, **fields})
 

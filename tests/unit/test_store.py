@@ -260,6 +260,7 @@ def test_a_message_that_is_not_there_is_not_found(store: Store, call: Any):
 
 def test_a_message_is_read_as_it_was_added(store: Store):
     session_id = store.create().id
+    first = store.append(session_id, _new("Go?", id="other"))
     added = store.append(
         session_id,
         NewMessage(
@@ -276,7 +277,7 @@ def test_a_message_is_read_as_it_was_added(store: Store):
         ),
     )
     assert store.get_message(session_id, "m") == added
-    assert list(store.messages(session_id)) == [added]
+    assert list(store.messages(session_id)) == [first, added]
     assert added.timestamp == "2026-11-20T11:00:05.120+01:00"
     assert (added.content[1], added.usage) == ({"type": "tool_use", "input": {"a": None}}, {"input_tokens": 12})
     assert (added.metadata, added.origin, added.parent) == ({"k": {"l": []}}, {"session": "x"}, "other")
@@ -540,6 +541,7 @@ def test_a_message_is_edited_field_by_field(store: Store):
 
 def test_fields_of_a_message_may_be_emptied(store: Store):
     session_id = store.create().id
+    store.append(session_id, _new(id="p"))
     store.append(session_id, _new(id="m", sender="ann", parent="p", model="x", usage={"a": 1}, metadata={"k": 1}))
     empty = {"sender": None, "parent": None, "model": None, "usage": None, "metadata": {"k": None}}
     after = store.edit_message(session_id, "m", empty)

@@ -36,8 +36,9 @@ def test_a_message_comes_back_as_it_was_given(server: Any):
         "timestamp": "2026-11-20T11:00:05.120+01:00", "parent": "m/0", "model": "m", "usage": {"input_tokens": 12},
         "metadata": {"a": {"b": [1, 2.5, None]}}, "origin": {"session": "s"},
     }  # fmt: skip
+    server.ask("POST", server.path("one", "messages"), {"id": "m/0", "role": "user", "content": "Hi?"})
     server.ask("POST", server.path("one", "messages"), given)
-    (back,) = server.ask("GET", server.path("one", "messages")).json["messages"]
+    (_, back) = server.ask("GET", server.path("one", "messages")).json["messages"]
     assert {name: back[name] for name in given} == given
 
 

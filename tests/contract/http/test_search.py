@@ -28,6 +28,12 @@ def test_a_search_in_a_session_stays_in_it(server: Any):
     assert [hit["session"] for hit in hits] == ["a/b"]
 
 
+def test_archived_sessions_are_searched_when_that_is_asked_for(server: Any):
+    server.ask("POST", "/v1/sessions", {"id": "old", "title": "brown", "status": "archived"})
+    found = [server.ask("GET", f"/v1/search?q=brown{more}").json["hits"] for more in ("", "&archived=true")]
+    assert [len(each) for each in found] == [0, 1]
+
+
 def test_a_limited_search_says_that_there_is_more(server: Any):
     batch = [{"role": "user", "content": "brown"} for _ in range(3)]
     server.ask("POST", server.path("one", "messages"), {"messages": batch})
@@ -36,7 +42,8 @@ def test_a_limited_search_says_that_there_is_more(server: Any):
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?q=", "?q=+", "?q=%FF", "?q=a&q=b", "?q=a&limit=0", "?q=a&sort=x", "?q=a&status=x"]
+    "query",
+    ["", "?q=", "?q=+", "?q=%FF", "?q=a&q=b", "?q=a&limit=0", "?q=a&sort=x", "?q=a&status=x", "?q=a&archived=1"],
 )
 def test_a_search_that_makes_no_sense_is_refused(server: Any, query: str):
     assert server.ask("GET", f"/v1/search{query}").status == 400

@@ -1,0 +1,29 @@
+"""One line on a terminal's standard error that says how far something is, and goes away."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+_AFTER_S, _EVERY_S = 0.5, 0.2
+
+
+class Progress:
+    """Says something only where somebody looks, only after a while, and a few times a second."""
+
+    def __init__(self) -> None:
+        self._wanted = sys.stderr.isatty()
+        self._next_s = time.monotonic() + _AFTER_S
+
+    def say(self, text: str) -> None:
+        """Say how far it is."""
+        if self._wanted and time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _EVERY_S
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._wanted:
+            click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,70 @@
+"""Connections to one database, shared by the threads of a process.
+
+At most ``size`` are open at once; a thread that takes one again while it has one gets the same, so
+that a transaction reaches everything below it. After a fork the child opens its own: a connection
+that two processes use corrupts the database (tests/unit/test_library_pool.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from ..errors import LocalStorageError
+from ..store import Store
+
+
+class Pool:
+    """Opens stores when they are wanted and keeps them for the next one who wants one."""
+
+    def __init__(self, opener: Callable[[], Store], *, size: int) -> None:
+        self._opener = opener
+        self._size = size
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._closed = False
+        self._room = threading.BoundedSemaphore(self._size)
+        self._idle: list[Store] = []
+        self._mine = threading.local()
+
+    @contextmanager
+    def take(self) -> Generator[Store]:
+        """A store for this thread alone, until the block ends; waits while all are taken."""
+        if os.getpid() != self._process:
+            self._begin()  # the parent's are left as they are: closing them here would break its locks
+        taken: Store | None = getattr(self._mine, "taken", None)
+        if taken is not None:
+            yield taken
+            return
+        with self._room:
+            if self._closed:
+                raise LocalStorageError("the store is closed", hint="open it again")
+            store = self._take_idle() or self._opener()
+            self._mine.taken = store
+            try:
+                yield store
+            finally:
+                self._mine.taken = None
+                self._idle.append(store)
+                if self._closed:
+                    self._drop_idle()
+
+    def close(self) -> None:
+        """Close what nobody has taken; what is taken is closed when it is given back."""
+        self._closed = True
+        if os.getpid() == self._process:
+            self._drop_idle()
+
+    def _take_idle(self) -> Store | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _drop_idle(self) -> None:
+        while (store := self._take_idle()) is not None:
+            store.close()

@@ -1,0 +1,201 @@
+"""The messages of one session: those that a store holds, fetched when they are looked at, and what was done since.
+
+Pure bookkeeping: a save is told what to send (`Changes`) and says what arrived. What was done while
+it was under way stays to be sent (tests/library/test_session_delta.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from ..document import changes
+from ..model import Message
+from ..rows import content_column, size_bytes
+from .delta import Delta
+
+
+class Source(Protocol):
+    """Where a loaded session's messages come from."""
+
+    def newest(self, session_id: str, limit: int | None) -> tuple[list[Message], int]:
+        """The newest messages, oldest first (None: all), and the revision at which they were read."""
+        ...
+
+    def stream(self, session_id: str) -> Iterator[Message]:
+        """All messages in order, a few at a time."""
+        ...
+
+
+class Changes(NamedTuple):
+    """What a `Delta` says of a session's messages."""
+
+    cleared_upto: int | None
+    removed: list[str]
+    edited: dict[str, Mapping[str, Any]]
+    added: list[Message]
+
+
+class Transcript:
+    """Messages as a session shows them; ``cached`` is how many the first look at their end fetches."""
+
+    def __init__(self, session_id: str, *, count: int = 0, size: int = 0, revision: int = 0, cached: int) -> None:
+        self._id = session_id
+        self._cached = cached
+        self._revision = revision
+        self.source: Source | None = None
+        self.size_bytes = size
+        self._stored_count = count
+        self._stored: list[Message] = []  # the newest of them, or all
+        self._complete = count == 0
+        self._added: dict[str, Message] = {}
+        self._saved: list[str] = []  # what was added and saved since the session was loaded
+        self._removed: dict[str, None] = {}
+        self._edited: dict[str, tuple[Message, Message]] = {}  # as it is stored, as it is here
+        self._cleared = False
+        self._ids: set[str] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many messages there are, fetched or not."""
+        return self._stored_count + len(self._added)
+
+    def all(self) -> list[Message]:
+        """Every message, oldest first, in a new list."""
+        return self.newest(None)
+
+    def newest(self, count: int | None) -> list[Message]:
+        """At least the newest ``count`` messages, as far as there are so many; None for all."""
+        self._fetch(None if count is None else count - len(self._added))
+        return [*self._stored, *self._added.values()]
+
+    def stream(self) -> Iterator[Message]:
+        """Every message, oldest first, a few at a time where that can be."""
+        if self._complete or self.source is None or self._removed or self._edited:
+            yield from self.all()
+            return
+        added = list(self._added.values())
+        yield from self.source.stream(self._id)
+        yield from added
+
+    def has(self, message_id: str) -> bool:
+        """Say whether a message has this id."""
+        if self._ids is None:
+            self._ids = {message.id for message in self.all()}
+        return message_id in self._ids
+
+    def find(self, message_id: str) -> Message | None:
+        """The message of this id."""
+        unsaved = self._added.get(message_id)
+        return unsaved or next((each for each in self.all() if each.id == message_id), None)
+
+    def add(self, message: Message) -> None:
+        """Add a message at the end; its id must be free."""
+        self._added[message.id] = message
+        self.size_bytes += weight(message)
+        if self._ids is not None:
+            self._ids.add(message.id)
+
+    def edit(self, old: Message, new: Message) -> None:
+        """Put a message in the place of one with its id."""
+        if old.id in self._added:
+            self._added[old.id] = new
+        else:
+            self._stored = [new if each.id == old.id else each for each in self._stored]
+            self._edited[old.id] = (self._edited.get(old.id, (old, old))[0], new)
+        self.size_bytes += weight(new) - weight(old)
+
+    def remove(self, message_ids: Collection[str]) -> None:
+        """Remove messages; ids that are not there are passed over."""
+        gone = set(message_ids)
+        self._fetch(None)
+        stored = [each for each in self._stored if each.id in gone]
+        unsaved = [self._added.pop(id_) for id_ in gone & self._added.keys()]
+        self._removed |= dict.fromkeys(each.id for each in stored)
+        self._stored = [each for each in self._stored if each.id not in gone]
+        for each in stored:
+            self._edited.pop(each.id, None)
+        self._stored_count = len(self._stored)
+        self.size_bytes -= sum(map(weight, [*stored, *unsaved]))
+        self._ids = None
+
+    def clear(self) -> None:
+        """Remove every message that was seen here; what arrived in the store unseen is not meant."""
+        if self._stored_count:
+            self._cleared = True
+            self._removed |= dict.fromkeys(self._saved)
+        self._stored, self._complete, self._ids = [], True, None
+        self._added, self._edited = {}, {}
+        self._stored_count = self.size_bytes = 0
+
+    def changes(self) -> Changes:
+        """What was done since the session was loaded or saved."""
+        return Changes(
+            self._revision if self._cleared else None,
+            list(self._removed),
+            {id_: _changed(old, new) for id_, (old, new) in self._edited.items()},
+            list(self._added.values()),
+        )
+
+    def saved(self, delta: Delta, *, count: int | None, size: int | None) -> None:
+        """Take note that a delta was saved, and how many messages of what size the store holds now."""
+        if delta.cleared_upto is not None:
+            self._cleared = False
+        for message_id in delta.removed:
+            self._removed.pop(message_id, None)
+        for message_id, fields in delta.edited.items():
+            pair = self._edited.get(message_id)
+            if pair is not None and _changed(*pair) == fields:
+                del self._edited[message_id]
+        arrived = [self._added.pop(message.id) for message in delta.added if message.id in self._added]
+        if self._complete or self._stored:
+            self._stored += arrived
+        self._saved += [message.id for message in arrived]
+        self._stored_count += len(arrived)
+        if not self._complete and count is not None and size is not None:
+            self._stored_count, self.size_bytes = count, size
+
+    def renew(self, message_ids: Collection[str], new_id: Callable[[], str]) -> None:
+        """Give messages that wait to be saved new ids."""
+        kept = [
+            msgspec.structs.replace(each, id=new_id()) if each.id in message_ids else each
+            for each in self._added.values()
+        ]
+        self._added = {message.id: message for message in kept}
+        self._ids = None
+
+    def _fetch(self, wanted: int | None) -> None:
+        """Have the newest ``wanted`` of the stored messages at hand; None for all."""
+        if self._complete or self.source is None or (wanted is not None and wanted <= len(self._stored)):
+            return
+        limit = None if wanted is None else max(wanted, self._cached)
+        found, revision = self.source.newest(self._id, limit)
+        unsaved = self._added.keys()
+        self._stored = [
+            self._edited[each.id][1] if each.id in self._edited else each
+            for each in found
+            if each.id not in self._removed and each.id not in unsaved
+        ]
+        self._revision = max(self._revision, revision)
+        self._complete = limit is None or len(found) < limit
+        if self._complete:
+            self._stored_count = len(self._stored)
+
+
+def weight(message: Message) -> int:
+    """The bytes of a message's content."""
+    return size_bytes(content_column(message.content))
+
+
+def in_order(messages: Sequence[Message], message_id: str) -> int | None:
+    """The place of a message among others, from 0."""
+    return next((place for place, each in enumerate(messages) if each.id == message_id), None)
+
+
+def _changed(old: Message, new: Message) -> dict[str, Any]:
+    fields = ("content", "sender", "model", "usage")
+    changed: dict[str, Any] = {name: getattr(new, name) for name in fields if getattr(new, name) != getattr(old, name)}
+    leaves = list(changes(old.metadata, new.metadata))
+    return {**changed, "metadata": leaves} if leaves else changed

@@ -1,0 +1,72 @@
+"""A store says how large it is, gives room back, and can be emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steno.storage import upkeep
+from steno.storage.errors import InvalidInput
+from steno.storage.model import NewMessage
+from steno.storage.store import Store
+from steno.storage.upkeep import clear_all, size_bytes, vacuum
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "steno.db") as opened:
+        yield opened
+
+
+def fill(store: Store) -> None:
+    store.create(id="s")
+    store.add_messages("s", [NewMessage(role="user", content=f"{at} " * 1000) for at in range(100)])
+
+
+@pytest.mark.check("COD-38")
+def test_the_size_is_that_of_the_file_and_its_log(store: Store) -> None:
+    before = size_bytes(store)
+    fill(store)
+    files = (store.path, store.path.with_name("steno.db-wal"))
+    assert size_bytes(store) == sum(path.stat().st_size for path in files) > before
+
+
+@pytest.mark.check("COD-38")
+def test_room_of_what_was_removed_is_given_back(store: Store) -> None:
+    fill(store)
+    full = size_bytes(store)
+    with store.transaction():
+        store.execute("DELETE FROM messages")
+    given = vacuum(store)
+    assert given > 0
+    assert size_bytes(store) < full / 2
+    assert store.get("s").id == "s"
+
+
+def test_room_is_not_given_back_inside_a_transaction(store: Store) -> None:
+    with store.transaction(), pytest.raises(InvalidInput):
+        vacuum(store)
+
+
+def test_a_store_in_memory_has_a_size(tmp_path: Path) -> None:
+    with Store(":memory:") as store:
+        before = size_bytes(store)
+        fill(store)
+        assert size_bytes(store) > before
+        vacuum(store)
+        assert store.get("s").message_count == 100
+
+
+@pytest.mark.check("COD-38")
+def test_clearing_deletes_every_session_and_each_comes_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "CLEARED_AT_ONCE", 2)
+    for at in range(5):
+        store.create(id=f"s{at}")
+        store.append(f"s{at}", NewMessage(role="user", content="text"))
+    store.delete("s1")
+    assert clear_all(store) == 4
+    assert store.count() == (0, 0)
+    assert clear_all(store) == 0
+    assert store.restore("s3").message_count == 1
