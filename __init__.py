@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .storage.errors import (
+        AmbiguousRef,
         InvalidInput,
+        LocalStorageError,
         MessageNotFound,
+        MissingDriver,
         SessionDeleted,
         SessionError,
         SessionNotFound,
         SessionTooLarge,
         StenoError,
+        StoreDamaged,
+        StoreRefused,
+        StoreUnreachable,
+        Unsupported,
     )
     from .storage.errors import SessionNotFound as SessionNotFoundError
     from .storage.library.contract import SessionStore, User
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from .storage.library.memory_store import MemorySessionStore
     from .storage.library.postgres_store import PostgresSessionStore
     from .storage.library.redis_store import RedisSessionStore
-    from .storage.library.session import Session
+    from .storage.library.session import Limits, Session
     from .storage.library.sqlite_store import SQLiteSessionStore
     from .storage.library.templates import Template
     from .storage.model import Message
@@ -33,10 +40,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AmbiguousRef": "storage.errors",
     "InvalidInput": "storage.errors",
+    "Limits": "storage.library.session",
+    "LocalStorageError": "storage.errors",
     "MemorySessionStore": "storage.library.memory_store",
     "Message": "storage.model",
     "MessageNotFound": "storage.errors",
+    "MissingDriver": "storage.errors",
     "PostgresSessionStore": "storage.library.postgres_store",
     "RedisSessionStore": "storage.library.redis_store",
     "SQLiteSessionStore": "storage.library.sqlite_store",
@@ -49,16 +60,24 @@ _HOMES = {
     "SessionStore": "storage.library.contract",
     "SessionTooLarge": "storage.errors",
     "StenoError": "storage.errors",
+    "StoreDamaged": "storage.errors",
+    "StoreRefused": "storage.errors",
+    "StoreUnreachable": "storage.errors",
     "Template": "storage.library.templates",
+    "Unsupported": "storage.errors",
     "User": "storage.library.contract",
     "store_from_environment": "storage.library.environment",
 }
 
 __all__ = [
+    "AmbiguousRef",
     "InvalidInput",
+    "Limits",
+    "LocalStorageError",
     "MemorySessionStore",
     "Message",
     "MessageNotFound",
+    "MissingDriver",
     "PostgresSessionStore",
     "RedisSessionStore",
     "SQLiteSessionStore",
@@ -71,7 +90,11 @@ __all__ = [
     "SessionStore",
     "SessionTooLarge",
     "StenoError",
+    "StoreDamaged",
+    "StoreRefused",
+    "StoreUnreachable",
     "Template",
+    "Unsupported",
     "User",
     "__version__",
     "store_from_environment",

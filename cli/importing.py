@@ -162,7 +162,7 @@ def _tell(summary: Summary, *, as_json: bool, single: bool) -> None:
     if summary.deleted:
         note(f"{len(summary.deleted)} of them are deleted here and stay so; see `steno list --deleted`")
     if summary.purged:
-        note(f"{len(summary.purged)} sessions were purged here and are not taken in: {_named(summary.purged)}")
+        note(f"Purged here and not taken in: {_named(summary.purged)}")
     if single:
         raise _Nothing(f"{summary.refused[0].file}: {summary.refused[0].reason}")
     for refused in summary.refused[:MAX_FAULTS_TOLD]:

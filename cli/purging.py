@@ -129,7 +129,7 @@ def _agreed(store: Store, ids: list[str], messages: tuple[str, ...], *, history:
         what = f"{len(ids)} sessions"
     else:
         found = store.get(ids[0], deleted=True)
-        what = f"session {found.id} ({found.title or 'untitled'}, {found.message_count} messages)"
+        what = f"session {found.id} ({found.title or 'untitled'}, messages: {found.message_count})"
     if messages:
         what = f"{len(messages)} message{'s' * (len(messages) > 1)} of {what}"
     return click.confirm(safe_line(f"Purge {'the history of ' * history}{what}? It cannot be undone"), err=True)
@@ -180,7 +180,7 @@ def _tell(home: Home, remains: Remains, *, history: bool) -> None:
         note(f"{problem[:1].upper()}{problem[1:]}.")
     if remains.unsent:
         note(
-            f"{remains.unsent} sealed segments wait to be sent as they are; without the vault's key nobody reads them."
+            f"Sealed and waiting to be sent as they are: {remains.unsent} segments, unreadable without the vault's key."
         )
     if home.vault_file.exists():
         others = "keep the earlier texts that they have" if history else "remove it when they sync"

@@ -49,7 +49,8 @@ def _text(result: Result) -> Iterator[str]:
     """A table; a single column is printed as it is, line ends included."""
     if len(result.columns) > 1:
         return _table(result)
-    return (f"{safe(_cell(row[0]))}\n" for row in chain([result.columns], result.rows))
+    heads: list[Row] = [result.columns]
+    return (f"{safe(_cell(row[0]))}\n" for row in chain(heads, result.rows))
 
 
 def _table(result: Result) -> Iterator[str]:

@@ -41,7 +41,7 @@ CREATE TABLE edges (
     used INTEGER NOT NULL DEFAULT 0,   -- 1 where a reply was taken
     UNIQUE (relation, source, target)
 );
-CREATE INDEX edges_target ON edges (relation, target);
+CREATE INDEX edges_target ON edges (relation, target, source);
 CREATE INDEX nodes_level ON nodes (level, line);
 CREATE INDEX nodes_origin ON nodes (origin);
 CREATE TABLE skipped (line INTEGER PRIMARY KEY, reason TEXT NOT NULL);

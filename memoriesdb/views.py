@@ -33,6 +33,7 @@ _ORIGINAL = "(SELECT ancestor FROM main.forks WHERE session = s.no AND distance 
 _SESSIONS = "main.sessions s"
 _MESSAGES = "main.sessions s JOIN main.messages m ON m.session = s.no"
 _LIVE, _SHOWN = "s.hidden = 0", "s.hidden = 0 AND m.hidden = 0"
+_CHAIN = "iif(m.origin IS NULL, json_array(k.session_id), fork_chain(k.session_id, m.origin))"
 # A copy that a fork holds is the same memory as what it was copied from, as long as that is there.
 _COPIED = """EXISTS (
     SELECT 1 FROM main.sessions o JOIN main.messages c ON c.session = o.no
@@ -73,16 +74,15 @@ VIEWS = (
     View(
         "session_messages",
         "the history of a session, with where each message comes from",
+        # The places are counted without the contents, which may be larger than the memory.
         f"""
-        SELECT session_id, message_id, content, role, sender, json_array_length(fork_chain) - 1 AS fork_depth, position,
-            json_extract(fork_chain, '$[#-1]') AS owner_id, fork_chain, parent_id, timestamp, metadata
+        SELECT k.session_id, m.id AS message_id, {_CONTENT} AS content, {_ROLE} AS role, m.sender,
+            json_array_length({_CHAIN}) - 1 AS fork_depth, k.position, json_extract({_CHAIN}, '$[#-1]') AS owner_id,
+            {_CHAIN} AS fork_chain, m.parent AS parent_id, {_TIMESTAMP} AS timestamp, {_METADATA} AS metadata
         FROM (
-            SELECT s.id AS session_id, m.id AS message_id, {_CONTENT} AS content, {_ROLE} AS role, m.sender,
-                row_number() OVER (PARTITION BY s.id ORDER BY m.ord) AS position,
-                iif(m.origin IS NULL, json_array(s.id), fork_chain(s.id, m.origin)) AS fork_chain,
-                m.parent AS parent_id, {_TIMESTAMP} AS timestamp, {_METADATA} AS metadata
+            SELECT s.id AS session_id, m.no, row_number() OVER (PARTITION BY s.id ORDER BY m.ord) AS position
             FROM {_MESSAGES} WHERE {_SHOWN}
-        )
+        ) k CROSS JOIN main.messages m ON m.no = k.no
         """,
     ),
     View(

@@ -2,7 +2,7 @@
 
 A session is copied into a database in memory and made anew there by the functions that every write
 uses, so that looking writes nothing; `remake` on the store itself mends what differs, and touches
-nothing that anybody wrote (tests/unit/test_caches.py).
+nothing that anybody wrote (tests/unit/test_doctor.py).
 """
 
 from __future__ import annotations

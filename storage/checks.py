@@ -1,7 +1,7 @@
 """What must hold in a store, one question each: every function names what does not hold, and writes nothing.
 
 They take nothing for granted: rows may be missing, bytes may be no msgpack, numbers may be of
-no device. `steno.storage.doctor` asks them all (tests/unit/test_checks.py breaks each rule).
+no device. `steno.storage.doctor` asks them all (tests/unit/test_doctor.py breaks each rule).
 """
 
 from __future__ import annotations

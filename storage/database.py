@@ -162,8 +162,16 @@ class Database:
         try:
             self.write("BEGIN IMMEDIATE")
         except BaseException:
-            self.unlock()
+            self.abandon()  # a signal may have come when it had begun
             raise
+
+    def abandon(self) -> None:
+        """Undo what was begun and never ended, as a signal in the wrong moment leaves it; else it does nothing."""
+        self.depth = 0
+        if self.connection.in_transaction:
+            self.forget_devices()
+            self.connection.execute("ROLLBACK")
+        self.unlock()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Run one statement; errors of SQLite are translated."""

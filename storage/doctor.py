@@ -16,6 +16,7 @@ import msgspec
 from . import checks
 from .caches import Comparison, remake
 from .database import Database
+from .errors import LocalStorageError
 from .indexing import backlog, rebuild
 from .indexing import index as index_slice
 from .rows import TOMBSTONE
@@ -174,7 +175,7 @@ def _looked(check: _Check, store: Database) -> Finding:
         for what in check.look(store):
             count += 1
             if count <= NAMED:
-                wrong.append(what)
+                wrong.append(" ".join(what.split()))
     except Exception as exc:  # noqa: BLE001  as above
         wrong.append(f"it cannot be looked at ({type(exc).__name__}: {exc})")
         count += 1
@@ -198,4 +199,5 @@ def _one_moment(store: Database) -> Generator[None]:
     try:
         yield
     finally:
-        store.execute("COMMIT")
+        with suppress(LocalStorageError):  # of a damaged store even the end of a reading may fail
+            store.execute("ROLLBACK")

@@ -35,6 +35,14 @@ class InvalidInput(StenoError, ValueError):
         self.hint = hint
 
 
+class MessageExists(InvalidInput):
+    """The session has, or had, a message with this id; nothing was written."""
+
+    def __init__(self, *, session: str, message: str) -> None:
+        super().__init__(f"message id already exists in this session: {message}")
+        self.session, self.message = session, message
+
+
 class SessionError(StenoError):
     """A session could not do what was asked of it; nothing was changed."""
 

@@ -90,7 +90,7 @@ def scrub(database: Database) -> None:
 
     A deletion only marks a row: FTS5 keeps the terms until it happens to merge their segment. Its ``secure-delete``
     works only where a deletion is given the old text, which nobody has any more, so all segments are merged. That
-    takes about six seconds for a gigabyte of text, and next to nothing where nothing was deleted since the last time.
+    takes some ten seconds for a gigabyte of text, and next to nothing where nothing was deleted since the last time.
     """
     cursor = database.cursor(CURSOR)
     if cursor:

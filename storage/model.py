@@ -269,17 +269,24 @@ def _minute(minute: int) -> str:
 
 def parse_time(text: object) -> int:
     """RFC 3339 text as UTC milliseconds; text without an offset is UTC. Years 1970 to 9999."""
-    if isinstance(text, str) and text.isascii() and text.isprintable():
-        try:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            ms = (moment - _EPOCH) // timedelta(milliseconds=1)
-        except (ValueError, OverflowError):
-            ms = -1
-        if 0 <= ms < _YEAR_10000_MS:
-            return ms
-    raise InvalidInput(f"not a time: {text!r}", hint="write it as 2026-11-20T10:00:00Z")
+    ms = _parsed(text) if isinstance(text, str) else -1
+    if ms < 0:
+        raise InvalidInput(f"not a time: {text!r}", hint="write it as 2026-11-20T10:00:00Z")
+    return ms
+
+
+@lru_cache(maxsize=256)  # a message's time is read several times on its way
+def _parsed(text: str) -> int:
+    if not (text.isascii() and text.isprintable()):
+        return -1
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError):
+        return -1
+    return ms if 0 <= ms < _YEAR_10000_MS else -1
 
 
 def check_ms(value: int, what: str) -> int:

@@ -122,7 +122,7 @@ _SECOND = """
 ALTER TABLE sessions ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;  -- cached: contents of the shown messages
 UPDATE sessions SET size_bytes =
     (SELECT ifnull(sum(length(CAST(content AS BLOB))), 0) FROM messages WHERE session = sessions.no AND hidden = 0);
-ALTER TABLE sessions ADD COLUMN born_seq INTEGER NOT NULL DEFAULT 0;    -- arrived, in the feed; earlier ones: at the latest
+ALTER TABLE sessions ADD COLUMN born_seq INTEGER NOT NULL DEFAULT 0;  -- arrived, in the feed; earlier ones: at most
 UPDATE sessions SET born_seq =
     min(seq, ifnull((SELECT min(born_seq) FROM messages WHERE session = sessions.no), seq));
 ALTER TABLE sessions ADD COLUMN purged INTEGER NOT NULL DEFAULT 0;      -- the greatest life that was purged, or 0

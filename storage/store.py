@@ -13,7 +13,17 @@ from .database import Database
 from .deletion import Vector, encode, in_force, join, message_deletion, vector
 from .document import leaves, merge_patch, patched
 from .edit import Base, Edit
-from .errors import AmbiguousRef, InvalidInput, MessageNotFound, MessagePurged, SessionExists, SessionNotFound
+from .errors import (
+    AmbiguousRef,
+    InvalidInput,
+    LocalStorageError,
+    MessageExists,
+    MessageNotFound,
+    MessagePurged,
+    SessionDeleted,
+    SessionExists,
+    SessionNotFound,
+)
 from .model import (
     Json,
     Message,
@@ -92,6 +102,7 @@ _COUNT = (
 class _End(NamedTuple):
     """Where an append begins: a session with its last message, and the newest number and clock of the feed."""
 
+    id: str
     no: int
     hidden: int
     status: str
@@ -294,8 +305,8 @@ class Store(Database):
         """Insert a session's row with empty caches, in the place of a tombstone of its id. Needs a transaction."""
         created_ms = births[0].created_ms
         [no] = self.one(
-            "INSERT INTO sessions (id, life, seq, local_seq, born_seq, births, touched, title, automatic, status, tags, "
-            "metadata, state, created_ms, updated_ms, message_count, hidden, vectors, incomplete) "
+            "INSERT INTO sessions (id, life, seq, local_seq, born_seq, births, touched, title, automatic, status, "
+            "tags, metadata, state, created_ms, updated_ms, message_count, hidden, vectors, incomplete) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, '', 1, 'active', '[]', '{}', '{}', ?, ?, 0, 0, 0, 0) "
             "ON CONFLICT (id) DO UPDATE SET life = excluded.life, seq = excluded.seq, "
             "local_seq = max(local_seq, excluded.local_seq), "
@@ -397,7 +408,11 @@ class Store(Database):
         return self.add_messages(session_id, [new])[0]
 
     def add_messages(self, session_id: str, batch: Sequence[NewMessage]) -> list[Message]:
-        """Add messages in order, all or none."""
+        """Add messages in order, all or none, and return them."""
+        return [message(row) for row in self.extend(session_id, batch)]
+
+    def extend(self, session_id: str, batch: Sequence[NewMessage], *, wake: bool = True) -> list[MessageRow]:
+        """Add messages in order, all or none; without ``wake`` a deleted session raises `SessionDeleted`."""
         if not batch:
             return []
         now_ms = self.now_ms()
@@ -405,6 +420,8 @@ class Store(Database):
         times = [now_ms if new.timestamp is None else parse_time(new.timestamp) for new in batch]
         with self.transaction():
             end = self._end(session_id)
+            if end.hidden and not wake:
+                raise SessionDeleted(session=session_id)
             if end.hidden or end.status == "archived":
                 self._wake(session_row(self, end.no))
                 end = self._end(session_id)._replace(title="")  # made anew: a hidden message may have given it
@@ -414,7 +431,7 @@ class Store(Database):
             self.write(_COUNT, (max(times), len(rows), size_bytes(*columns), end.no))
             if end.automatic and (inserted or not end.title) and any(new.role == "user" for new in batch):
                 retitle(self, end.no)
-        return [message(each) for each in rows]
+        return rows
 
     def _check_parents(self, no: int, batch: Sequence[NewMessage]) -> None:
         """Raise `InvalidInput` for a reply to what is neither in the session nor earlier in the batch."""
@@ -428,7 +445,7 @@ class Store(Database):
         row = self.one(_END, (session_id,))
         if row is None:
             raise SessionNotFound(ref=session_id)
-        return _End(*row)
+        return _End(session_id, *row)
 
     def _placed(
         self, tail: str | None, batch: Sequence[NewMessage], columns: Sequence[str | bytes], times: Sequence[int]
@@ -461,8 +478,6 @@ class Store(Database):
                 moved = True
                 if after is not None and not find_message(self, no, after):
                     raise InvalidInput(f"there is no message {after} to stand behind")
-            if new.id is not None and self.one(_TAKEN, (no, new.id)):
-                raise InvalidInput(f"message id already exists in this session: {new.id}")
             place, seq, clock = place + 1, seq + 1, clock + 1
             row = (
                 no, place, seq, seq, seq, 0, 0, message_id, clock, author, after, int(inserted), new.role, new.sender,
@@ -470,12 +485,20 @@ class Store(Database):
                 json_column(new.metadata), json_column(new.origin), None,
             )  # fmt: skip
             check_size(*row[14:])
-            rows.append(MessageRow(self.write(INSERT_MESSAGE, row), *row))
+            rows.append(MessageRow(self._insert_row(end.id, row), *row))
             tail = message_id
         self.sign(clock - len(rows) + 1, len(rows))
         if moved:
             renumber(self, no)
         return rows
+
+    def _insert_row(self, session_id: str, row: tuple[Any, ...]) -> int:
+        try:
+            return self.write(INSERT_MESSAGE, row)
+        except LocalStorageError as exc:
+            if "messages.session, messages.id" not in str(exc):  # the index that keeps ids apart
+                raise
+            raise MessageExists(session=session_id, message=row[7]) from exc
 
     def edit_message(
         self, session_id: str, message_id: str, changes: dict[str, Json], *, base: Base | None = None

@@ -1,4 +1,4 @@
-"""Looking after the file of a store: how large it is, giving room back, and emptying it.
+"""Looking after the file of a store: how large it is, and giving room back.
 
 (tests/unit/test_upkeep.py)
 """
@@ -10,8 +10,6 @@ from contextlib import suppress
 from .errors import InvalidInput
 from .sqlite import MEMORY
 from .store import Store
-
-CLEARED_AT_ONCE = 200
 
 
 def size_bytes(store: Store) -> int:
@@ -39,20 +37,3 @@ def vacuum(store: Store) -> int:
     finally:
         store.unlock()
     return before - size_bytes(store)
-
-
-def clear_all(store: Store) -> int:
-    """Delete every session that is there when it begins, each as `Store.delete` does; return how many.
-
-    It deletes a few at a time, so that others can write meanwhile; killed on the way, it goes on when called again.
-    """
-    rows = store.execute("SELECT id FROM sessions WHERE hidden = 0 ORDER BY no").fetchall()
-    cleared = 0
-    for start in range(0, len(rows), CLEARED_AT_ONCE):
-        with store.transaction():
-            for (session_id,) in rows[start : start + CLEARED_AT_ONCE]:
-                row = store.find(session_id)
-                if row is not None and not row.hidden:
-                    store.delete(session_id)
-                    cleared += 1
-    return cleared

@@ -1,7 +1,7 @@
 """Saving by itself what nobody saved: every so often, and when the program ends.
 
 A session with something to save is held until it is saved, also when the program let go of it
-(tests/unit/test_library_autosave.py).
+(tests/library/test_autosave.py).
 """
 
 from __future__ import annotations

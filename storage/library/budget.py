@@ -1,7 +1,7 @@
 """How many tokens text takes, and which messages fit a budget of them.
 
 Without the tokenizer of a model tokens are estimated: four characters each, of Chinese, Japanese and
-Korean one (tests/unit/test_library_budget.py).
+Korean one (tests/library/test_coda.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Whatever stands in a dict comes back equal, in this process or another one: what a message has no
 field for, and what its fields would give back otherwise, is kept under one key of its metadata
-(tests/unit/test_library_dicts.py).
+(tests/library/test_session_delta.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which store a manager uses where nobody hands it one: settings, the environment, the home.
 
-(tests/unit/test_library_environment.py)
+(tests/library/test_pyai.py)
 """
 
 from __future__ import annotations

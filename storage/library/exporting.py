@@ -1,6 +1,6 @@
 """A session as Coda exports it: json, markdown, txt and html; and taken in again from the json.
 
-The command line's own export is another shape (cli/exporting.py). (tests/unit/test_library_exporting.py)
+The command line's own export is another shape (cli/exporting.py). (tests/library/test_coda.py)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Forks, as a manager offers them: copies on every store; their tree, merging and reading on SQLite's.
 
-(tests/contract/test_manager_forks.py; the rules stand in storage/forks.py)
+(tests/library/test_forks.py; the rules stand in storage/forks.py)
 """
 
 from __future__ import annotations

@@ -62,27 +62,26 @@ class SessionManager:
     ) -> None:
         self._clock, self._ids = clock, ids
         self._by_name = config is not None
-        settings = Settings() if config is None else settings_of(config, where="the configuration")
         given = store if store is not None else storage
-        backend = self._chosen(given, settings, config)
+        settings, backend = self._chosen(config, given)
         self.store: Any = backend
         """The store, with what is its own."""
         self.templates: dict[str, Template] = dict(TEMPLATES)
-        self.users = Users(self.store, clock=clock, strict=settings.session.strict_users)
-        self.forks = Forks(self.store)
-        self._limits = self.store.limits
+        self.users = Users(backend, clock=clock, strict=settings.session.strict_users)
+        self.forks = Forks(backend)
+        self._limits = backend.limits
         interval_s = settings.session.autosave_interval if self._by_name else 0
-        self._autosave = Autosave(self.store, interval_s=interval_s)
+        self._autosave = Autosave(backend, interval_s=interval_s)
 
-    def _chosen(self, given: Any, settings: Settings, config: Mapping[str, Any] | None) -> Backend:
-        if isinstance(given, Backend):
-            return given
+    def _chosen(self, config: Mapping[str, Any] | None, given: Any) -> tuple[Settings, Backend]:
+        settings = Settings() if config is None else settings_of(config, where="the configuration")
         if given is not None:
-            return Adapter(given)
+            return settings, given if isinstance(given, Backend) else Adapter(given)
         if config is None and environment_names_a_store():
-            return store_from_environment(clock=self._clock, ids=self._ids)
-        chosen = settings if config is not None else Home.from_environment().settings()
-        return store_from_settings(chosen, clock=self._clock, ids=self._ids)
+            return settings, store_from_environment(clock=self._clock, ids=self._ids)
+        if config is None:
+            settings = Home.from_environment().settings()
+        return settings, store_from_settings(settings, clock=self._clock, ids=self._ids)
 
     def __enter__(self) -> Self:
         return self

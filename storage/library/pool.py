@@ -2,7 +2,7 @@
 
 At most ``size`` are open at once; a thread that takes one again while it has one gets the same, so
 that a transaction reaches everything below it. After a fork the child opens its own: a connection
-that two processes use corrupts the database (tests/unit/test_library_pool.py).
+that two processes use corrupts the database (tests/library/test_pool.py).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Pool:
         with self._room:
             if self._closed:
                 raise LocalStorageError("the store is closed", hint="open it again")
-            store = self._take_idle() or self._opener()
-            self._mine.taken = store
+            store = self._mine.taken = self._take_idle() or self._opener()
             try:
                 yield store
             finally:
+                store.abandon()  # a signal may have come where no transaction saw it
                 self._mine.taken = None
                 self._idle.append(store)
                 if self._closed:

@@ -12,8 +12,8 @@ is read (tests/contract/test_redis_store.py).
 
 from __future__ import annotations
 
-DAMAGED = "STENO-DAMAGED"
-"""What the text of an error holds where what stands there was not written by a script of ours."""
+DAMAGED = "STENO-DAMAGED["
+"""What stands in the text of an error before the key, and a bracket, of what no script of ours wrote."""
 
 _SESSION = """
 local prefix, id = ARGV[1], ARGV[2]
@@ -24,7 +24,7 @@ local function load(key)
     local found = redis.call('HMGET', key, 'counts', 'fixed')
     if not found[1] and redis.call('EXISTS', key) == 0 then return nil end
     local opened, h = pcall(cmsgpack.unpack, found[1])
-    if not (opened and found[2] and type(h) == 'table' and h.pushed) then error('STENO-DAMAGED') end
+    if not (opened and found[2] and type(h) == 'table' and h.pushed) then error('STENO-DAMAGED[' .. key .. ']') end
     return h, found[2]
 end
 """
@@ -145,8 +145,8 @@ end
 if #taken > 0 then return {taken, lines, 0} end
 
 local ttl = save.ttl or 0
-local before  -- the indexes that it stood in, where that may change
-if save.fixed or save.rewrites or h.automatic == '' or h.ttl ~= ttl then before = h and indexes(h) or {} end
+local before  -- the indexes that it stood in, where that may change or all are to live on
+if save.fixed or save.rewrites or h.automatic == '' or h.ttl ~= ttl or ttl > 0 then before = h and indexes(h) or {} end
 
 if not h then
     -- Places begin at a time, so that those of a session of this id that is gone are not given again.

@@ -355,9 +355,11 @@ class RedisSessionStore(Backend):
         try:
             return self._link.run(script, (key,), self.prefix, session_id, *arguments)
         except StoreRefused as exc:
-            if scripts.DAMAGED in str(exc):
-                raise StoreDamaged(server=self._link.server, what=f"session {session_id}", reason="no header") from exc
-            raise
+            _, damaged, rest = str(exc).partition(scripts.DAMAGED)
+            if not damaged:
+                raise
+            what = f"session {rest.rpartition(']')[0].removeprefix(f'{self.prefix}session:')}"
+            raise StoreDamaged(server=self._link.server, what=what, reason="no header of ours") from exc
 
     def _found(self, session_id: str, reply: Sequence[bytes]) -> _Found:
         counts, fixed = reply

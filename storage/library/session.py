@@ -1,7 +1,7 @@
 """One session in the hands of a program: what it holds, and what was done to it since it was loaded.
 
 Messages are fetched when they are first looked at. Nothing here writes: a save takes the
-`Delta`, and what it sent is no longer pending (tests/unit/test_library_session.py).
+`Delta`, and what it sent is no longer pending (tests/library/test_session_delta.py).
 """
 
 from __future__ import annotations
@@ -682,8 +682,13 @@ class Session:
         """What was done since the session was loaded or last saved; raises `InvalidInput` for what cannot be kept."""
         with self.lock:
             base = self._base
-            now = {"title": self._given_title(), **{name: getattr(self, name) for name in FIELDS[1:]}}
-            before = {"title": "" if base.automatic_title else base.title, **{n: getattr(base, n) for n in FIELDS[1:]}}
+            before = "" if base.automatic_title else base.title
+            now = self._given_title()
+            fields: dict[str, Json] = {} if now == before else {"title": now or None}
+            for name in FIELDS[1:]:
+                value = getattr(self, name)
+                if value != getattr(base, name):
+                    fields[name] = value
             check_status(self.status)
             tags = list(dict.fromkeys(check_tag(tag) for tag in self.tags))
             messages = self._transcript.changes()
@@ -698,12 +703,10 @@ class Session:
                 removed=messages.removed,
                 edited=messages.edited,
                 added=messages.added,
-                fields={
-                    name: value or None for name, value in now.items() if (value or None) != (before[name] or None)
-                },
+                fields=fields,
                 tags=([tag for tag in tags if tag not in base.tags], [tag for tag in base.tags if tag not in tags]),
-                metadata=list(changes(base.metadata, check_object(self.metadata, "metadata"))),
-                state=list(changes(base.state, check_object(self._state_now(), "state"))),
+                metadata=_changes(base.metadata, self.metadata, "metadata"),
+                state=_changes(base.state, self._state_now(), "state"),
             )
 
     def _given_title(self) -> str:
@@ -838,6 +841,12 @@ class Session:
         except msgspec.DecodeError as exc:
             raise InvalidInput(f"not a session ({exc})") from exc
         return cls.from_dict(check_object(given, "a session"), clock=clock)
+
+
+def _changes(old: dict[str, Json], new: dict[str, Json], what: str) -> list[tuple[str, bytes]]:
+    if not old and not new:  # as mostly
+        return []
+    return list(changes(old, check_object(new, what)))
 
 
 def _alike(one: SessionHeader, other: SessionHeader) -> bool:

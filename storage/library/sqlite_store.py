@@ -20,12 +20,12 @@ from ..backup import backup
 from ..database import random_text, wall_ms
 from ..document import patched
 from ..edit import Edit
-from ..errors import AmbiguousRef, InvalidInput, MessageIdsTaken, SessionDeleted, SessionNotFound
+from ..errors import AmbiguousRef, InvalidInput, MessageExists, MessageIdsTaken, SessionDeleted, SessionNotFound
 from ..feed import Changes, NewArrival, changes, follow
 from ..forks import fork
 from ..home import private_directory
 from ..listing import Condition, Filter
-from ..model import Json, Message, NewMessage, SessionHeader, check_session_id, format_ms, parse_time
+from ..model import Json, Message, NewMessage, SessionHeader, check_actor, check_session_id, format_ms, parse_time
 from ..purge import is_shrunk, purge_history, purge_message, purge_session, shrink
 from ..registers import text_of
 from ..retention import archive_inactive, delete_where
@@ -81,8 +81,9 @@ class SQLiteSessionStore(Backend):
         }  # fmt: skip
         if self.on_disk:
             private_directory(self.path.absolute().parent)
+        self._memory: Store | None = None
         self._pool = Pool(self._open, size=pool_size if self.on_disk else 1)
-        self._actor: ContextVar[str | None] = ContextVar("actor", default=actor)
+        self._actor: ContextVar[str | None] = ContextVar("actor", default=None if actor is None else check_actor(actor))
         with self._pool.take():
             pass  # what is wrong with the file is said here, not at the first save
 
@@ -92,18 +93,23 @@ class SQLiteSessionStore(Backend):
         return str(self.path) != ":memory:"
 
     def _open(self) -> Store:
-        return Store(self.path, **self._options)
+        if self.on_disk:
+            return Store(self.path, **self._options)
+        # To lose it, as by a signal while it changes hands, would be to lose the sessions.
+        self._memory = self._memory or Store(self.path, **self._options)
+        return self._memory
 
     @contextmanager
     def database(self) -> Generator[Store]:
         """The store below, for this thread until the block ends: what has no method here is found there."""
-        with self._pool.take() as store, store.acting(self._actor.get()):
+        with self._pool.take() as store:
+            store.actor = self._actor.get()
             yield store
 
     @contextmanager
     def acting(self, actor: str) -> Generator[None]:
         """Name who writes what this thread or task writes inside: it stands in the audit, and travels."""
-        before = self._actor.set(actor)
+        before = self._actor.set(check_actor(actor))
         try:
             yield
         finally:
@@ -154,18 +160,37 @@ class SQLiteSessionStore(Backend):
     def apply(self, delta: Delta) -> SessionHeader:
         """Bring a session up to a delta in one transaction."""
         inner = self.inner(delta.id)
+        added = [_new(each) for each in delta.added]
         with self.database() as store, store.transaction():
-            row = store.find(inner)
-            if not delta.new and (row is None or row.hidden):
-                raise SessionDeleted(session=delta.id)
-            if row is None:
-                self._create(store, inner, delta)
-            elif row.hidden:
-                store.wake(inner)
-            self._apply_messages(store, inner, delta)
+            if not delta.only_adds:
+                self._prepare(store, inner, delta)
+                self._change_messages(store, inner, delta)
+            try:
+                store.extend(inner, added, wake=delta.new)
+            except MessageExists:
+                store.extend(inner, self._unknown(store, inner, delta), wake=delta.new)
+            except (SessionDeleted, SessionNotFound) as exc:
+                raise SessionDeleted(session=delta.id) from exc
             if delta.changes_header:
                 self._apply_header(store, inner, delta)
             return self._shown(store.get(inner))
+
+    def _prepare(self, store: Store, inner: str, delta: Delta) -> None:
+        row = store.find(inner)
+        if not delta.new and (row is None or row.hidden):
+            raise SessionDeleted(session=delta.id)
+        if row is None:
+            self._create(store, inner, delta)
+        elif row.hidden:
+            store.wake(inner)
+
+    def _unknown(self, store: Store, inner: str, delta: Delta) -> list[NewMessage]:
+        """What a save adds that the session has not: some of it was saved before, or its ids are those of others."""
+        here = store.known_messages(inner, [each.id for each in delta.added])
+        taken = [each.id for each in delta.added if each.id in here and not _same(each, here[each.id])]
+        if taken:
+            raise MessageIdsTaken(session=delta.id, ids=taken)
+        return [_new(each) for each in delta.added if each.id not in here]
 
     def _create(self, store: Store, inner: str, delta: Delta) -> None:
         forked = delta.forked_from
@@ -173,7 +198,7 @@ class SQLiteSessionStore(Backend):
             forked = {**forked, "session": self._prefix + str(forked["session"])}
         store.create(id=inner, created_ms=delta.created_ms, forked_from=forked)
 
-    def _apply_messages(self, store: Store, inner: str, delta: Delta) -> None:
+    def _change_messages(self, store: Store, inner: str, delta: Delta) -> None:
         if delta.cleared_upto is not None:
             store.clear(inner, known_seq=delta.cleared_upto)
         if delta.removed:
@@ -184,13 +209,6 @@ class SQLiteSessionStore(Backend):
                 store.edit_message(inner, message_id, plain)
             if "metadata" in fields:
                 store.set_message_leaves(inner, message_id, fields["metadata"])
-        if delta.added:
-            here = store.known_messages(inner, [each.id for each in delta.added])
-            shown = {id_ for id_, found in here.items() if found is not None}
-            taken = [each.id for each in delta.added if each.id in here and not _same(each, here[each.id])]
-            if taken:
-                raise MessageIdsTaken(session=delta.id, ids=taken)
-            store.add_messages(inner, [_new(each) for each in delta.added if each.id not in shown])
 
     def _apply_header(self, store: Store, inner: str, delta: Delta) -> None:
         row = store.find(inner)

@@ -1,6 +1,6 @@
 """Ways to begin a session: an instruction, and metadata that says which one it was.
 
-(tests/unit/test_library_templates.py)
+(tests/library/test_coda.py)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What tools were asked for and what they answered, in the order of a session's messages.
 
-(tests/unit/test_library_tools.py)
+(tests/library/test_coda.py)
 """
 
 from __future__ import annotations

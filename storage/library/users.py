@@ -1,6 +1,6 @@
 """Whom sessions belong to: profiles, and what happens to the sessions when one is deleted.
 
-(tests/contract/test_manager_users.py)
+(tests/library/test_zep_model.py)
 """
 
 from __future__ import annotations

@@ -70,16 +70,16 @@ def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bo
     A deleted session is restored by its file; with ``revive`` False only by one that changes something. Raises
     `Refused` for a file that may bring back what was purged.
     """
+    rev = parse_rev(mine.header.rev if mine.header else None)
     row = None if session_id is None else store.find(session_id)
     created = row is None
+    mine, purged = _without_purged(store, row or _copied(store, mine, rev), mine)
     if row is None:
         row = _born(store, mine, session_id)
     elif row.hidden and revive:
         store.restore(row.id)
         row = session_row(store, row.no)
-    rev = parse_rev(mine.header.rev if mine.header else None)
     past = _past(store, row, rev) if not created else None
-    mine, purged = _without_purged(store, row, mine)
     last = _last_save(store, row, rev)
     if last is not None and past is None and not shares_a_line(mine, last.accepted):
         last = None
@@ -91,7 +91,7 @@ def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bo
         new_id=store.new_message_id,
     )
     if decided.actions:
-        _check_purges(store, row, rev, past)
+        _check_purges(store, row, rev)
         if row.hidden:
             store.restore(row.id)
             row = session_row(store, row.no)
@@ -123,8 +123,18 @@ def _past(store: Store, row: SessionRow, rev: Rev | None) -> Past | None:
     return Past(store, row, rev.seq)
 
 
-def _without_purged(store: Store, row: SessionRow, mine: ParsedFile) -> tuple[ParsedFile, list[str]]:
-    """A file without the lines of messages that were purged, and their ids."""
+def _copied(store: Store, mine: ParsedFile, rev: Rev | None) -> SessionRow | None:
+    """The session that a file names which becomes another one; raises `Refused`."""
+    row = store.find(mine.header.id) if mine.header and mine.header.id else None
+    if row is not None:
+        _check_purges(store, row, rev)
+    return row
+
+
+def _without_purged(store: Store, row: SessionRow | None, mine: ParsedFile) -> tuple[ParsedFile, list[str]]:
+    """A file without the lines of messages that were purged from a session, and their ids."""
+    if row is None:
+        return mine, []
     sql = "SELECT id FROM messages WHERE session = ? AND hidden >= ?"
     gone = {each for (each,) in store.execute(sql, (row.no, HIDDEN_FOR_EVER)).fetchall()}
     kept = [at for at, line in enumerate(mine.lines) if line.id not in gone]
@@ -135,13 +145,13 @@ def _without_purged(store: Store, row: SessionRow, mine: ParsedFile) -> tuple[Pa
     return msgspec.structs.replace(mine, lines=lines, numbers=numbers), [each for each in dropped if each]
 
 
-def _check_purges(store: Store, row: SessionRow, rev: Rev | None, past: Past | None) -> None:
-    """Refuse a file that says something and cannot be told from one of before a purge; raises `Refused`."""
-    if past is not None:
-        return
-    if row.purged:
+def _check_purges(store: Store, row: SessionRow, rev: Rev | None) -> None:
+    """Raise `Refused` for a file of a session that cannot be told from one of before a purge."""
+    ours = rev is not None and rev.store == store.store_name and rev.seq <= store.last_seq
+    early = rev is not None and ours and rev.seq < row.history_seq
+    if row.purged and (early or not ours):
         raise Refused(1, f"session {row.id} was purged once, and this file may be of before; {TO_KEEP}")
-    if rev is not None and rev.store == store.store_name and rev.seq < row.history_seq:
+    if early:
         raise Refused(1, f"the history of session {row.id} was purged after this file was written; {TO_KEEP}")
 
 

@@ -489,7 +489,7 @@ class Mirror:
                 continue
             except InvalidInput as exc:
                 return self._refuse_place(no, exc)
-            if self._ledger.is_owed(no):
+            if self._ledger.is_owed(no) and (self._session(no) is not None or self._ledger.of(no) is None):
                 with self._store.transaction():
                     self._ledger.owe_no_more(no)
             if displaced is None:

@@ -73,10 +73,16 @@ def test_the_two_devices_of_the_readme_work(home: Path):
 
 def test_the_library_example_of_the_readme_works(home: Path):
     (block,) = _blocks("README.md", "python")
+    look = "print(manager.get_messages(session.id), manager.count('user123'))"
     done = subprocess.run(
-        [sys.executable, "-c", block], cwd=home, env={"HOME": str(home)}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"{block}\n{look}"],
+        cwd=home,
+        env={"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert (done.stdout, done.stderr) == ("['Hello!']\n", "")
+    assert (done.stdout, done.stderr) == ("[{'role': 'user', 'content': 'Hello!'}] 1\n", "")
 
 
 def test_the_examples_of_the_http_page_work(home: Path):

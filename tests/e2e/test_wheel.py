@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("storage", "sync", "daemon", "cli")
+LAYERS = ("storage", "memoriesdb", "sync", "daemon", "cli")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # The installer that the Makefile takes: an environment made by uv has no pip, its Python perhaps no ensurepip.

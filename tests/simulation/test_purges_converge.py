@@ -26,8 +26,10 @@ Place = tuple[str, str]
 class Purging(Device):
     """A device, and what its person knowingly hid or purged."""
 
-    gone: set[Place]
-    written: set[Place]
+    def __init__(self, name: str, folder: Path, clock: list[int], rng: random.Random) -> None:
+        super().__init__(name, folder, clock, rng)
+        self.gone: set[Place] = set()
+        self.written: set[Place] = set()
 
     def act(self, rng: random.Random) -> None:
         before, visible = self.here(), self.shown()
@@ -71,8 +73,6 @@ def lived(rng: random.Random, folder: Path, *, holes: float) -> list[Purging]:
     clock = [0]
     folder.mkdir()
     devices = [Purging(name, folder, clock, rng) for name in "abc"]
-    for device in devices:
-        device.gone, device.written = set(), set()
     for _ in range(rng.randint(5, 50)):
         clock[0] += rng.randint(0, 20)
         device = rng.choice(devices)

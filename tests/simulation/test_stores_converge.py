@@ -16,7 +16,7 @@ from steno.storage.deletion import PURGED
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import TOMBSTONE, encode_json, session_births
-from steno.storage.state import family, load
+from steno.storage.state import family, load, session_row
 from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
 
@@ -69,7 +69,7 @@ def state(store: Store) -> object:
     found = []
     for row in store.execute("SELECT no, id, hidden FROM sessions ORDER BY id").fetchall():
         if row[2] == TOMBSTONE:
-            stone = store.row(row[1])
+            stone = session_row(store, row[0])
             purged = load(store, row[0], None, PURGED)
             births = [(each.clock, store.stamp(each.clock, each.author)) for each in session_births(stone.births)]
             found.append((row[1], stone.life, stone.purged, births, sorted(purged.open.items())))

@@ -32,6 +32,7 @@ from steno.storage.audit import audit
 from steno.storage.errors import InvalidInput, MessageNotFound, NotASession, SessionNotFound
 from steno.storage.library.sqlite_store import SQLiteSessionStore
 from steno.storage.model import format_ms
+from steno.storage.retention import archive_inactive
 from steno.storage.store import Store
 
 GROUP = {"type": "group_chat", "members": ["user1", "user2"], "status": "active"}
@@ -397,6 +398,17 @@ def test_deleted_and_archived_sessions_are_not_listed(store: Store):
     store.update(archived, fields={"status": "archived"})
     assert [each["id"] for each in list_sessions(store, "user1")] == [kept]
     assert session_view(store, archived)["content"] == "a"
+
+
+@pytest.mark.check("MDB-24")
+def test_what_was_long_silent_can_be_archived_and_is_read_all_the_same(store: Store, now: list[int]):
+    old = create_session(store, "Old", {"created_by": "user1"})
+    add_message_to_session(store, old, "user1", "Hello")
+    now[0] += 30 * 24 * 3600 * 1000
+    new = create_session(store, "New", {"created_by": "user1"})
+    assert archive_inactive(store, before_ms=now[0] - 1000) == 1
+    assert [each["id"] for each in list_sessions(store, "user1")] == [new]
+    assert texts(store, old) == ["Hello"]
 
 
 def test_a_list_has_no_negative_length(store: Store):

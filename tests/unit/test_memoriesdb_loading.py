@@ -20,12 +20,13 @@ from steno.memoriesdb import (
     message_view,
     session_view,
 )
-from steno.memoriesdb.staging import MAX_LINE_BYTES, Skipped
+from steno.memoriesdb.staging import _PLACES, _TABLES, MAX_LINE_BYTES, Skipped
 from steno.storage.change import decode_batch, local_changes
 from steno.storage.errors import LocalStorageError, SessionNotFound
 from steno.storage.forks import fork
 from steno.storage.model import NewMessage
 from steno.storage.purge import purge_session
+from steno.storage.sqlite import dbapi
 from steno.storage.stamps import DERIVED
 from steno.storage.store import Store
 
@@ -283,3 +284,11 @@ def test_a_file_is_not_held_in_memory(store: Store):
     finally:
         tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def test_the_messages_of_a_session_are_looked_up_and_not_searched_for():
+    connection = dbapi.connect(":memory:")
+    connection.executescript(_TABLES)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_PLACES}", ("s1",))]
+    connection.close()
+    assert plan[0] == "SEARCH e USING COVERING INDEX edges_target (relation=? AND target=?)"

@@ -10,10 +10,14 @@ import steno
 
 def test_the_public_names_are_these():
     assert sorted(steno.__all__) == [
+        "AmbiguousRef",
         "InvalidInput",
+        "Limits",
+        "LocalStorageError",
         "MemorySessionStore",
         "Message",
         "MessageNotFound",
+        "MissingDriver",
         "PostgresSessionStore",
         "RedisSessionStore",
         "SQLiteSessionStore",
@@ -26,7 +30,11 @@ def test_the_public_names_are_these():
         "SessionStore",
         "SessionTooLarge",
         "StenoError",
+        "StoreDamaged",
+        "StoreRefused",
+        "StoreUnreachable",
         "Template",
+        "Unsupported",
         "User",
         "__version__",
         "store_from_environment",

@@ -214,9 +214,10 @@ def test_an_endless_query_is_refused():
         " OR ".join(f"words{number // 26}{chr(97 + number % 26)}" for number in range(500)),
         "京都大阪" * 2400,
         "NEAR(" + "ab " * 3000 + ")",
+        "a NEAR/" + "9" * 5000 + " b",
         '"' * 9999,
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_monstrous_query_is_answered(table: Table, query: str):
     assert len(query) <= MAX_LENGTH

@@ -348,6 +348,12 @@ def test_the_word_itself_is_a_better_match_than_another_form_of_it(store: Store,
     assert set(found(store, word)) == set(ids.values())
 
 
+def test_the_word_itself_is_a_better_match_in_text_of_the_same_length_too(store: Store):
+    itself = say(store, "a decor here now")  # its stem is indexed beside another form
+    other = say(store, "a decorators here")
+    assert found(store, "decor") == [itself, other]
+
+
 def test_another_form_of_a_word_is_marked_too(store: Store):
     say(store, "Two decorators, one décorated")
     (hit,) = search(store, "decorator", marks=("<", ">")).hits

@@ -3,10 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snowballstemmer.english_stemmer import EnglishStemmer
 
 from steno.storage import stems as module
 from steno.storage.prose import folded, words
@@ -61,19 +63,37 @@ def test_more_words_than_are_kept_have_the_right_stems(monkeypatch: pytest.Monke
     assert stems(text) == stems(text) == " ".join(stem(word) for word in text.split())
 
 
+@pytest.fixture
+def impatient_threads() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("impatient_threads")
 def test_threads_do_not_get_each_others_stems(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_CACHED", 1)
+    in_python = EnglishStemmer()  # as where PyStemmer has no wheel
+    monkeypatch.setattr(module, "_english", lambda: in_python)
+    syllables = [first + second for first in "bdfgklmnprst" for second in "aeiou"]
     wrong: list[str] = []
 
-    def ask(word: str, right: str) -> None:
-        wrong.extend(found for _ in range(300) if (found := stems(word)) != right)
+    def ask(ending: str) -> None:
+        alone = EnglishStemmer()
+        for word in (one + other + ending for one in syllables for other in syllables[:10]):
+            wrong.extend([word] if stems(word) not in ("", alone.stemWord(word)) else [])
 
-    threads = [threading.Thread(target=ask, args=each) for each in (("decorators", "decor"), ("runs", "run"))]
+    threads = [threading.Thread(target=ask, args=(ending,)) for ending in ("rations", "nings", "bly")]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
     assert wrong == []
+
+
+@given(st.from_regex(r"[a-z]{1,12}", fullmatch=True) | st.sampled_from(ENGLISH).map(str.lower))
+def test_a_word_has_the_same_stem_with_and_without_the_quicker_library(word: str):
+    assert stem(folded(word)) == EnglishStemmer().stemWord(folded(word))
 
 
 def test_the_library_is_imported_when_the_first_word_is_met_and_not_before():

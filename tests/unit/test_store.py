@@ -221,6 +221,7 @@ def test_deleted_sessions_are_listed_apart(store: Store):
     assert [header.id for header in store.sessions(deleted=True)] == ["a"]
 
 
+@pytest.mark.check("ZEP-9")
 @pytest.mark.parametrize(
     "call",
     [
@@ -609,6 +610,7 @@ def test_the_id_of_a_deleted_message_is_taken(store: Store):
         store.append(session_id, _new(id="b"))
 
 
+@pytest.mark.check("ZEP-9")
 def test_a_deleted_session_is_hidden_and_says_when(store: Store):
     session_id = _filled(store, *"ab")
     deleted = store.delete(session_id)

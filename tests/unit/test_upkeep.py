@@ -1,4 +1,4 @@
-"""A store says how large it is, gives room back, and can be emptied."""
+"""A store says how large it is, and gives room back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from steno.storage import upkeep
 from steno.storage.errors import InvalidInput
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
-from steno.storage.upkeep import clear_all, size_bytes, vacuum
+from steno.storage.upkeep import size_bytes, vacuum
 
 
 @pytest.fixture
@@ -57,16 +56,3 @@ def test_a_store_in_memory_has_a_size(tmp_path: Path) -> None:
         assert size_bytes(store) > before
         vacuum(store)
         assert store.get("s").message_count == 100
-
-
-@pytest.mark.check("COD-38")
-def test_clearing_deletes_every_session_and_each_comes_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "CLEARED_AT_ONCE", 2)
-    for at in range(5):
-        store.create(id=f"s{at}")
-        store.append(f"s{at}", NewMessage(role="user", content="text"))
-    store.delete("s1")
-    assert clear_all(store) == 4
-    assert store.count() == (0, 0)
-    assert clear_all(store) == 0
-    assert store.restore("s3").message_count == 1

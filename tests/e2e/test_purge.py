@@ -1,0 +1,68 @@
+"""Purging on real devices: the words leave both homes, files and logs of SQLite included, while daemons run."""
+
+from __future__ import annotations
+
+from steno.tests.e2e.device import Device, until
+from steno.tests.unit.traces import traces
+
+WORDS = ("quokkaword", "wombatword", "numbatword", "bilbyword")
+
+Pair = tuple[Device, Device]
+
+
+def planted(device: Device) -> None:
+    device.steno("create", "--id", "s", "--title", "Quokkaword", "--tags", "wombatword")
+    device.steno("add", "s", "numbatword " * 1000)
+    device.steno("add", "s", "Bilbyword")
+    device.steno("create", "--id", "kept", "--title", "Kept")
+
+
+def words_in(device: Device) -> set[str]:
+    """The words that stand anywhere in a home, or in the name of a file."""
+    return {word for _, word in traces(device.place, WORDS)}
+
+
+def test_a_purge_while_the_daemon_runs_leaves_no_word_in_the_home(lonely: Device) -> None:
+    lonely.start()
+    planted(lonely)
+    lonely.file("s")
+    until(lonely.settled, "all is written and indexed")
+    assert words_in(lonely) == {*WORDS}
+    done = lonely.steno("purge", "s")
+    assert "is still as it was" not in done.err
+    assert words_in(lonely) == set()
+    assert len(lonely.files()) == 1
+    assert "Traceback" not in lonely.log()
+
+
+def test_a_session_that_is_purged_on_one_device_is_gone_from_the_other(pair: Pair) -> None:
+    laptop, desktop = pair
+    planted(laptop)
+    laptop.steno("sync")
+    desktop.steno("sync")
+    assert words_in(desktop) == {*WORDS}
+    desktop.steno("purge", "s")
+    desktop.steno("sync")
+    laptop.steno("sync")
+    assert (laptop.show("s"), laptop.title("kept")) == (None, "Kept")
+    assert [path.name for path in laptop.files()] == ["kept.kept.jsonl"]
+    assert words_in(desktop) == set()
+    # What is purged afterwards writes the database anew.
+    laptop.steno("purge", "kept")
+    assert words_in(laptop) == set()
+
+
+def test_what_was_written_meanwhile_on_the_other_device_is_kept_and_told(pair: Pair) -> None:
+    laptop, desktop = pair
+    planted(laptop)
+    laptop.steno("sync")
+    desktop.steno("sync")
+    desktop.steno("add", "s", "written meanwhile")
+    laptop.steno("purge", "s")
+    laptop.steno("sync")
+    done = desktop.steno("sync")
+    assert "session s was purged on another device" in done.err
+    [kept] = [each["id"] for each in desktop.json("list") if each["id"] != "kept"]
+    assert desktop.contents(kept) == ["written meanwhile"]
+    laptop.steno("sync")
+    assert laptop.contents(kept) == ["written meanwhile"]
