@@ -8,7 +8,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up demo test acceptance check bench clean
+.PHONY: help up demo test acceptance check crash bench clean
 
 BIN := .venv/bin
 
@@ -18,6 +18,7 @@ help:
 	@echo 'make test        run the tests'
 	@echo 'make acceptance  run the tests of the acceptance page, and print its checks with their results'
 	@echo 'make check       run ruff, basedpyright and import-linter'
+	@echo 'make crash       kill writers at random moments, and look each time what the store holds'
 	@echo 'make bench       measure, print a table, write benchmarks/results.json'
 	@echo 'make clean       remove .venv and what the tools left; never a session'
 
@@ -39,6 +40,10 @@ check: .venv/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright --project pyproject.toml  # not one that lies above the tree
 	@$(BIN)/lint-imports
+
+# Writers killed at random moments, as many as ARGS="--kills 20000" says; the tests kill two hundred.
+crash: .venv/.dev
+	@$(BIN)/python -P -m steno.tests.e2e.killing $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)

@@ -17,6 +17,7 @@ from ..storage.home import Home
 from ..storage.steps import step
 from ..storage.store import Store
 from .options import format_option
+from .stores import opened
 from .terminal import print_json
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def _write_all(mirror: Mirror) -> None:
 def _status(home: Home) -> dict[str, Any]:
     from ..daemon.status import status_of  # noqa: PLC0415
 
-    with Store(home.database, read_only=True) as store:
+    with opened(home.database) as store:
         return status_of(store, home)
 
 

@@ -16,7 +16,7 @@ from ..storage.home import Home
 from ..storage.store import Store
 from .options import examples
 from .sql_output import FORMS, Printer
-from .stores import writing
+from .stores import opened, writing
 
 
 @click.command(
@@ -61,7 +61,7 @@ def _store(db: Path | None, *, write: bool) -> Generator[Store]:
         home.require()
     elif not db.is_file():
         raise LocalStorageError(f"{db} is no file", hint="name a store with --db")
-    with Store(home.database if db is None else db, read_only=True) as store:
+    with opened(home.database if db is None else db) as store:
         if not write:
             yield store
             return

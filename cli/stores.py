@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
+from ..storage.errors import LocalStorageError, OlderSchema
 from ..storage.home import Home
 from ..storage.store import Store
 
 
 @contextmanager
 def reading() -> Generator[Store]:
-    """The store to look at, as it is at one moment; raises `NoHome`."""
+    """The store to look at, as it is at one moment; one of an older steno is migrated first. Raises `NoHome`."""
     home = Home.from_environment()
     home.require()
-    with Store(home.database, read_only=True) as store:
+    with opened(home.database) as store:
         # One snapshot: a session and its messages are read by several statements.
         store.execute("BEGIN")
         yield store
@@ -33,3 +35,15 @@ def writing() -> Generator[Store]:
     compress = settings.session.compress_messages
     with Store(home.database, durability=settings.storage.durability, compress=compress) as store:
         yield store
+
+
+def opened(path: Path) -> Store:
+    """A store to look at, without a snapshot; one of an older steno is migrated first, after a copy was made."""
+    try:
+        return Store(path, read_only=True)
+    except OlderSchema as exc:
+        try:
+            Store(path).close()
+        except LocalStorageError:
+            raise exc from None
+        return Store(path, read_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -89,8 +89,9 @@ class Transaction:
         if not database.connection.in_transaction:
             return
         if database.depth:
-            database.connection.execute(f"ROLLBACK TO s{database.depth}")
-            database.connection.execute(f"RELEASE s{database.depth}")
+            with suppress(dbapi.Error):  # released when a signal came: it is undone with the one around it
+                database.connection.execute(f"ROLLBACK TO s{database.depth}")
+                database.connection.execute(f"RELEASE s{database.depth}")
         else:
             database.connection.execute("ROLLBACK")
 

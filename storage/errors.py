@@ -274,6 +274,15 @@ class Incomplete(StenoError):
         self.hint = hint
 
 
+class OlderSchema(StenoError):
+    """The database was written by an older steno, and is to be migrated by somebody who may write."""
+
+    hint = "run any verb that writes, such as `steno doctor --repair`, where the disk can be written"
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__(f"{path} was written by an older version of steno")
+
+
 class NewerSchema(StenoError):
     """The database was written by a newer steno; nothing was changed."""
 

@@ -306,11 +306,18 @@ def plain_text(content: Content) -> str:
 
 def automatic_title(content: Content) -> str:
     """A title from a first message: its first words, at most `AUTOMATIC_TITLE_LENGTH` characters."""
-    text = " ".join(_CONTROL.sub(" ", plain_text(content)[: 10 * AUTOMATIC_TITLE_LENGTH]).split())
+    plain = plain_text(content)
+    text = _one_line(plain[: 2 * AUTOMATIC_TITLE_LENGTH])  # mostly enough
+    if len(text) <= AUTOMATIC_TITLE_LENGTH:
+        text = _one_line(plain[: 10 * AUTOMATIC_TITLE_LENGTH])
     if len(text) <= AUTOMATIC_TITLE_LENGTH:
         return text
     cut = text[: AUTOMATIC_TITLE_LENGTH - 1]
     return (cut[: cut.rfind(" ")] if " " in cut[20:] else cut).rstrip() + "…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def _id(value: object, what: str) -> str:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import NewerSchema
+from .errors import NewerSchema, OlderSchema
 from .rows import encode_json, originals, session_births
 from .sqlite import dbapi
 
@@ -158,15 +158,18 @@ MIGRATIONS = (_FIRST, _SECOND)
 
 
 def ready(connection: Connection, path: Path, *, read_only: bool) -> bool:
-    """Bring the database to `VERSION`; False where it is empty or older and may not be written.
+    """Bring the database to `VERSION`; False where it is empty and may not be written.
 
-    An older database is copied to ``<name>.before-<version>`` first. Raises `NewerSchema`.
+    An older database is copied to ``<name>.before-<version>`` first. Raises `NewerSchema`, and `OlderSchema` where it
+    may not be written.
     """
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if found == VERSION:
         return True
     if found > VERSION:
         raise NewerSchema(path=str(path))
+    if read_only and found:
+        raise OlderSchema(path=str(path))
     if read_only:
         return False
     if found:

@@ -43,13 +43,15 @@ class Pool:
         with self._room:
             if self._closed:
                 raise LocalStorageError("the store is closed", hint="open it again")
-            store = self._mine.taken = self._take_idle() or self._opener()
+            store: Store | None = None
             try:
+                store = self._mine.taken = self._take_idle() or self._opener()
                 yield store
             finally:
-                store.abandon()  # a signal may have come where no transaction saw it
                 self._mine.taken = None
-                self._idle.append(store)
+                if store is not None:
+                    store.abandon()  # a signal may have come where no transaction saw it
+                    self._idle.append(store)
                 if self._closed:
                     self._drop_idle()
 

@@ -1,9 +1,9 @@
 """What runs inside Redis: a script is one round trip, and nothing comes between its commands.
 
-Of a session there are three keys. ``session:ID`` is a hash of two fields: ``fixed`` is JSON that no script reads,
-``counts`` (MessagePack) all that they decide by. ``messages:ID`` is a list, an item a line of what is counted and
-then the JSON; an empty item was removed. ``places:ID`` is a hash of message id to place: the number of the message in
-the order of arrival. The list begins behind ``offset``, and what lies up to ``floor`` was hidden by a deletion.
+Of a session there are three keys. ``session:ID`` is a MessagePack map: all that scripts decide by, and as ``fixed``
+JSON that they do not read. ``messages:ID`` is a list, an item a line of what is counted and then the JSON; an empty
+item was removed. ``places:ID`` is a hash of message id to place: the number of the message in the order of arrival.
+The list begins behind ``offset``, and what lies up to ``floor`` was hidden by a deletion.
 
 ``index:all``, ``index:user:U`` and ``index:deleted`` are sorted sets of ids, the last written to first;
 ``index:agent:A`` and ``index:title:T`` are sorted by nothing. The id of an expired session leaves an index when that
@@ -19,25 +19,19 @@ _SESSION = """
 local prefix, id = ARGV[1], ARGV[2]
 local head, list, places = KEYS[1], prefix .. 'messages:' .. id, prefix .. 'places:' .. id
 
--- What is counted of a session and what a script keeps apart; nil where there is none.
+-- A session, and as it is packed; nil where there is none.
 local function load(key)
-    local found = redis.call('HMGET', key, 'counts', 'fixed')
-    if not found[1] and redis.call('EXISTS', key) == 0 then return nil end
-    local opened, h = pcall(cmsgpack.unpack, found[1])
-    if not (opened and found[2] and type(h) == 'table' and h.pushed) then error('STENO-DAMAGED[' .. key .. ']') end
-    return h, found[2]
+    local packed = redis.call('GET', key)
+    if not packed then return nil end
+    local opened, h = pcall(cmsgpack.unpack, packed)
+    if not (opened and type(h) == 'table' and h.pushed) then error('STENO-DAMAGED[' .. key .. ']') end
+    return h, packed
 end
 """
 
 _WRITING = (
     _SESSION
     + """
-local function keep(h)
-    local counts = cmsgpack.pack(h)
-    redis.call('HSET', head, 'counts', counts)
-    return counts
-end
-
 local function parsed(item)
     local size, ms, message, title = string.match(item, '^(%d+)\\t(%d+)\\t([^\\t]*)\\t([^\\n]*)\\n')
     return tonumber(size), tonumber(ms), message, title
@@ -127,22 +121,22 @@ SAVE = (
     _WRITING
     + """
 local save = cmsgpack.unpack(ARGV[3])
-local h, fixed = load(head)
+local h = load(head)
 if (not h or h.deleted) and not save.new then return false end
 if save.version and save.version ~= (h and h.version or 0) then return 0 end
 
-local taken, lines, removed = {}, {}, {}
+local removed, taken, lines = {}, {}, {}
 if save.rewrites then
     for _, message in ipairs(save.removed) do removed[message] = true end
 end
-for _, each in ipairs(save.added or {}) do
-    local place = tonumber(redis.call('HGET', places, each[1]))
-    if place and not removed[each[1]] and not (save.cleared and place <= save.cleared) then
-        taken[#taken + 1] = each[1]
+for at = 4, #ARGV, 2 do
+    local place = tonumber(redis.call('HGET', places, ARGV[at]))
+    if place and not removed[ARGV[at]] and place > (save.cleared or 0) then
+        taken[#taken + 1] = ARGV[at]
         lines[#lines + 1] = not h.deleted and place > h.floor and redis.call('LINDEX', list, place - h.offset - 1)
     end
 end
-if #taken > 0 then return {taken, lines, 0} end
+if #taken > 0 then return {taken, lines} end
 
 local ttl = save.ttl or 0
 local before  -- the indexes that it stood in, where that may change or all are to live on
@@ -182,39 +176,44 @@ if save.rewrites then
     settle(h)
 end
 
-for _, each in ipairs(save.added or {}) do
+for at = 4, #ARGV, 2 do
     h.pushed = h.pushed + 1
-    redis.call('HSET', places, each[1], string.format('%.0f', h.pushed))
-    redis.call('RPUSH', list, each[2])
-    count(h, each[2])
+    redis.call('HSET', places, ARGV[at], string.format('%.0f', h.pushed))
+    redis.call('RPUSH', list, ARGV[at + 1])
+    count(h, ARGV[at + 1])
 end
-if save.added and h.status == 'archived' then
+if #ARGV > 3 and h.status == 'archived' then
     h.status, h.touched = 'active', math.max(h.touched, save.touched)
 end
 
 if save.touches then h.touched = math.max(h.touched, save.touched) end
 if save.fixed or save.rewrites then h.version = h.version + 1 end
 if save.fixed then
-    fixed = save.fixed
-    h.title, h.user, h.agent, h.status = save.title, save.user, save.agent, save.status or h.status
-    redis.call('HSET', head, 'fixed', fixed)
+    h.fixed, h.title, h.user, h.agent = save.fixed, save.title, save.user, save.agent
+    h.status = save.status or h.status
 end
 
 local stood = h.ttl
 h.ttl = ttl
-local counts = keep(h)
 if before then
     relist(h, before)
 else
     enlist(h, prefix .. 'index:all')
     if h.user then enlist(h, prefix .. 'index:user:' .. h.user) end
 end
+local packed = cmsgpack.pack(h)
 if ttl > 0 then
-    for _, key in ipairs({head, list, places}) do redis.call('EXPIRE', key, ttl) end
-elseif stood ~= ttl then
-    for _, key in ipairs({head, list, places}) do redis.call('PERSIST', key) end
+    redis.call('SET', head, packed, 'EX', ttl)
+    redis.call('EXPIRE', list, ttl)
+    redis.call('EXPIRE', places, ttl)
+else
+    redis.call('SET', head, packed)
+    if stood ~= 0 then
+        redis.call('PERSIST', list)
+        redis.call('PERSIST', places)
+    end
 end
-return {counts, fixed}
+return packed
 """
 )
 
@@ -225,7 +224,7 @@ local h, now = load(head), tonumber(ARGV[3])
 if not h or h.deleted then return 0 end
 local before = indexes(h)
 h.deleted, h.touched, h.version = now, math.max(h.touched, now), h.version + 1
-keep(h)
+redis.call('SET', head, cmsgpack.pack(h), 'KEEPTTL')
 relist(h, before)
 return 1
 """
@@ -241,7 +240,7 @@ local before = indexes(h)
 h.deleted, h.floor, h.touched, h.version = nil, h.offset, math.max(h.touched, now), h.version + 1
 h.count, h.size, h.newest, h.automatic = 0, 0, 0, ''
 walk(0, function(item) count(h, item) end)
-keep(h)
+redis.call('SET', head, cmsgpack.pack(h), 'KEEPTTL')
 relist(h, before)
 return 1
 """
@@ -261,14 +260,14 @@ return 1
 EDITED = (
     _SESSION
     + """
-local h, fixed = load(head)
+local h, packed = load(head)
 if not h then return false end
 local items = {}
 for at = 3, #ARGV do
     local place = tonumber(redis.call('HGET', places, ARGV[at]))
     items[#items + 1] = place and place > h.floor and redis.call('LINDEX', list, place - h.offset - 1)
 end
-return {cmsgpack.pack(h), fixed, items}
+return {packed, items}
 """
 )
 """A header, and the items of some messages: what a save must know that changes what is there."""
@@ -306,9 +305,9 @@ HEADERS = (
     + """
 local index, found = ARGV[3], {}
 for at = 4, #ARGV do
-    local h, fixed = load(prefix .. 'session:' .. ARGV[at])
-    found[#found + 1] = h and {cmsgpack.pack(h), fixed} or false
-    if not h then redis.call('ZREM', prefix .. 'index:' .. index, ARGV[at]) end
+    local packed = redis.call('GET', prefix .. 'session:' .. ARGV[at])
+    found[#found + 1] = packed
+    if not packed then redis.call('ZREM', prefix .. 'index:' .. index, ARGV[at]) end
 end
 return found
 """

@@ -28,7 +28,6 @@ T = TypeVar("T")
 _PAGE_BYTES = 1 << 20
 _PAGE_SESSIONS = 256
 _STALE = 0
-_OF_TAKEN = 3
 
 _SAVE, _HIDE, _RESTORE, _PURGE, _EDITED, _NEWEST, _PAGE, _HEADERS, _ALIVE, _PROFILE = map(
     Script,
@@ -58,9 +57,10 @@ class _Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return value if isinstance(value, str) else None
 
 
-class _Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the scripts decide by, as far as it is shown."""
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as the scripts keep it, as far as it is shown."""
 
+    fixed: str
     status: str
     automatic: str
     count: int
@@ -77,23 +77,23 @@ class _Found(msgspec.Struct, frozen=True):
 
     id: str
     fixed: _Fixed
-    counts: _Counts
+    head: _Head
 
     @property
     def title(self) -> str:
-        return self.fixed.title or self.counts.automatic
+        return self.fixed.title or self.head.automatic
 
     @property
     def updated_ms(self) -> int:
-        return max(self.counts.touched, self.counts.newest)
+        return max(self.head.touched, self.head.newest)
 
     @property
     def snapshot(self) -> Snapshot:
-        fixed, counts = self.fixed, self.counts
+        fixed, head = self.fixed, self.head
         header = SessionHeader(
             id=self.id,
             title=self.title,
-            status=counts.status,
+            status=head.status,
             provider=fixed.provider,
             model=fixed.model,
             user_id=fixed.user_id,
@@ -102,18 +102,18 @@ class _Found(msgspec.Struct, frozen=True):
             state=fixed.state,
             created_at=format_ms(fixed.created_ms),
             updated_at=format_ms(self.updated_ms),
-            message_count=counts.count,
-            deleted_at=None if counts.deleted is None else format_ms(counts.deleted),
+            message_count=head.count,
+            deleted_at=None if head.deleted is None else format_ms(head.deleted),
             forked_from=fixed.forked_from,
             automatic_title=not fixed.title,
-            size_bytes=counts.size,
+            size_bytes=head.size,
         )
-        return Snapshot(header, counts.pushed)
+        return Snapshot(header, head.pushed)
 
     def picked(self, selection: Selection) -> bool:
-        fixed, status = self.fixed, self.counts.status
+        fixed, status = self.fixed, self.head.status
         return (
-            selection.deleted == (self.counts.deleted is not None)
+            selection.deleted == (self.head.deleted is not None)
             and selection.user_id in (None, fixed.user_id)
             and selection.agent_id in (None, fixed.agent_id)
             and selection.title in (None, self.title)
@@ -167,19 +167,21 @@ class RedisSessionStore(Backend):
         base = None if delta.new or not _patches(delta) else self._base(delta)
         added = delta.added
         while True:
-            reply = self._run(_SAVE, delta.id, _encode(self._request(delta, added, base)))
+            lines = [part for each in added for part in (each.id, _line(item(each)))]
+            reply = self._run(_SAVE, delta.id, _encode(self._request(delta, base)), *lines)
             if reply is None:
                 raise SessionDeleted(session=delta.id)
             if reply == _STALE:
                 base = self._base(delta)
-            elif len(reply) == _OF_TAKEN:
-                added = self._unrepeated(delta, added, reply)
+            elif isinstance(reply, list):
+                added = self._unrepeated(delta, added, *reply)
             else:
                 return self._found(delta.id, reply).snapshot.header
 
-    def _unrepeated(self, delta: Delta, added: Sequence[Message], reply: Any) -> list[Message]:
+    def _unrepeated(
+        self, delta: Delta, added: Sequence[Message], ids: Sequence[bytes], lines: Sequence[bytes | None]
+    ) -> list[Message]:
         """The messages to add without those that are there; raises `MessageIdsTaken` where others have their ids."""
-        ids, lines, _ = reply
         there = {id_.decode(): None if line is None else _text(line) for id_, line in zip(ids, lines, strict=True)}
         check = {each.id: each for each in added if each.id in there}
         taken = [
@@ -196,20 +198,18 @@ class RedisSessionStore(Backend):
         reply = self._run(_EDITED, delta.id, *delta.edited)
         if reply is None:
             return None
-        counts, fixed, lines = reply
-        found = self._found(delta.id, (counts, fixed))
+        packed, lines = reply
+        found = self._found(delta.id, packed)
         edits = {
             id_: _line(self._opened(lambda text, changed=changed: edited(text, changed), _text(line), delta.id))
             for (id_, changed), line in zip(delta.edited.items(), lines, strict=True)
             if line is not None
         }
-        return _Base(found.counts.version, found.fixed, edits)
+        return _Base(found.head.version, found.fixed, edits)
 
-    def _request(self, delta: Delta, added: Sequence[Message], base: _Base | None) -> dict[str, Any]:
+    def _request(self, delta: Delta, base: _Base | None) -> dict[str, Any]:
         """What the script is told; what is not there is nothing to do."""
         request: dict[str, Any] = {"new": delta.new, "touched": delta.touched_ms}
-        if added:
-            request["added"] = [(each.id, _line(item(each))) for each in added]
         if self.ttl is not None:
             request["ttl"] = self.ttl
         patches = _patches(delta)
@@ -243,7 +243,7 @@ class RedisSessionStore(Backend):
     def snapshot(self, session_id: str, *, deleted: bool = False) -> Snapshot | None:
         """A session's header, and how many messages were ever pushed to it."""
         (found,) = self._headers([check_session_id(session_id)], index="all")
-        return None if found is None or (found.counts.deleted is not None and not deleted) else found.snapshot
+        return None if found is None or (found.head.deleted is not None and not deleted) else found.snapshot
 
     def snapshots(self, selection: Selection) -> list[Snapshot]:
         """The headers of the sessions that are meant."""
@@ -361,11 +361,9 @@ class RedisSessionStore(Backend):
             what = f"session {rest.rpartition(']')[0].removeprefix(f'{self.prefix}session:')}"
             raise StoreDamaged(server=self._link.server, what=what, reason="no header of ours") from exc
 
-    def _found(self, session_id: str, reply: Sequence[bytes]) -> _Found:
-        counts, fixed = reply
-        return _Found(
-            session_id, self._opened(_decode_fixed, fixed, session_id), self._opened(_decode_counts, counts, session_id)
-        )
+    def _found(self, session_id: str, packed: bytes) -> _Found:
+        head = self._opened(_decode_head, packed, session_id)
+        return _Found(session_id, self._opened(_decode_fixed, head.fixed, session_id), head)
 
     def _messages(self, lines: Sequence[bytes], session_id: str) -> list[Message]:
         return [self._opened(message, _text(line), session_id) for line in lines]
@@ -431,6 +429,6 @@ _TIMED = ("all", "user:", "deleted")
 
 _encode = msgspec.msgpack.Encoder().encode
 _encode_json = msgspec.json.Encoder().encode
-_decode_counts = msgspec.msgpack.Decoder(_Counts).decode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_fixed = msgspec.json.Decoder(_Fixed).decode
 _decode_user = msgspec.json.Decoder(User).decode

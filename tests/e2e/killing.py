@@ -1,6 +1,6 @@
 """Kill a writer at random moments, and look each time whether the store is sound and holds what was acknowledged.
 
-    python -m steno.tests.e2e.killing --kills 20000 --seed 7     as long as you like; test_killing.py runs a few
+    make crash ARGS="--kills 20000 --seed 7"     as long as you like; test_killing.py kills two hundred
 
 A writer says what it is about to do and, when the call has returned, that it is done. So after the kill the store must
 hold all that was done, and the last thing begun either whole or not at all. Writers are forked from a process that has
@@ -166,6 +166,7 @@ def serve() -> None:
         if not pid:
             _write(Path(path), random.Random(int(seed)))
         os.waitpid(pid, 0)
+        os.write(1, b"\n")  # ends what it could not say to its end
         _say({"ended": True})
 
 
@@ -201,7 +202,9 @@ class Killer:
         self._rng = random.Random(seed)
         self.acknowledged = 0
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "steno.tests.e2e.killing", "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-m", "steno.tests.e2e.killing", "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
 
     def close(self) -> None:
@@ -231,7 +234,10 @@ class Killer:
         server.stdin.flush()
         left, wait_s = self._rng.randint(0, MOST_ACKNOWLEDGED), self._rng.uniform(0, LONGEST_WAIT_S)
         while said := server.stdout.readline():
-            line = json.loads(said)
+            try:
+                line = json.loads(said)
+            except ValueError:  # killed while it said what it was about to begin
+                continue
             if "pid" in line:
                 pid = line["pid"]
             elif "begun" in line:

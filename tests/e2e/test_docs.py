@@ -96,6 +96,15 @@ def test_the_examples_of_the_http_page_work(home: Path):
     assert answers[2]["hits"]
 
 
+def test_the_examples_of_the_maintenance_page_work(home: Path):
+    (block,) = _blocks("docs/maintenance.md", "sh")
+    done = _run(f"steno init >/dev/null; steno create --id s >/dev/null\n{block}\nsteno list", home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Saved 1 sessions with 0 messages") == 2
+    assert "Restored 1 sessions" in done.stdout
+    assert len(list((home / "device" / "backups").iterdir())) == 2
+
+
 def test_the_examples_of_the_sql_page_work(home: Path):
     [shell] = _blocks("docs/sql.md", "sh")
     questions = [f"steno sql --write - <<'SQL'\n{block}SQL" for block in _blocks("docs/sql.md", "sql")]

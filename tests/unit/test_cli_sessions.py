@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from steno.cli.main import main
+from steno.storage import schema
 from steno.storage.model import NewMessage
+from steno.storage.rows import SessionBirth, encode_births
+from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 
 
@@ -429,3 +432,35 @@ def test_search_stays_inside_a_session_and_a_tag(run: Run, store: Store) -> None
 @pytest.mark.parametrize(("arguments", "code"), [((" ",), 4), (("a", "-n", "1001"), 2), (("a", "-n", "0"), 2)])
 def test_search_refuses_what_it_cannot_answer(run: Run, arguments: tuple[str, ...], code: int) -> None:
     assert run("search", *arguments).code == code
+
+
+def test_the_store_of_an_older_version_is_migrated_by_whoever_looks_first(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    """What version 1 wrote is listed, shown and found; a copy of it was made."""
+    (home / "steno.db").unlink()
+    for name in ("steno.db-wal", "steno.db-shm"):
+        (home / name).unlink(missing_ok=True)
+    old = dbapi.connect(str(home / "steno.db"), isolation_level=None)
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        patched.setattr(schema, "VERSION", 1)
+        assert schema.ready(old, home / "steno.db", read_only=False)
+    old.execute("INSERT INTO meta VALUES ('device', 'abcdefghijkl'), ('store', 'abcdefgh')")
+    old.execute("INSERT INTO devices VALUES (0, 'abcdefghijkl')")
+    births = encode_births([SessionBirth(65536, 2, 1000, None, None)])
+    old.execute(
+        "INSERT INTO sessions VALUES (1, 's', 1, 1, 1, ?, 0, 'Of old', 0, 'active', NULL, NULL, NULL, '[]', '{}', "
+        "'{}', 1000, 1000, 1, NULL, 0, 0, 0)",
+        (births,),
+    )
+    old.execute(
+        "INSERT INTO messages VALUES (1, 1, 1, 2, 2, 2, 0, 0, 'm', 65537, 2, NULL, 0, 'user', NULL, 'remembered', "
+        "1000, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+    )
+    old.execute("UPDATE clock SET seq = 2, hlc = 65537")
+    old.close()
+    assert [each["title"] for each in run("list", "--json").json] == ["Of old"]
+    assert "remembered" in run("show", "s").out
+    assert "remembered" in run("search", "remember").out
+    assert len(list(home.glob("steno.db.before-2.*"))) == 1

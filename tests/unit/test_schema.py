@@ -9,7 +9,7 @@ import pytest
 
 from steno.storage import schema
 from steno.storage.database import Database
-from steno.storage.errors import NewerSchema, NoHome
+from steno.storage.errors import NewerSchema, NoHome, OlderSchema
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 
@@ -102,7 +102,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkey
 def test_an_older_database_is_not_migrated_by_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch):
     old = schema.VERSION
     _next_version(monkeypatch, SECOND)
-    with pytest.raises(NoHome):
+    with pytest.raises(OlderSchema):
         Database(path, read_only=True)
     assert _version(path) == old
 
