@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from ..storage.backup import backup, dated, restore
+from ..storage.backup import backup, dated
 from ..storage.database import wall_ms
 from ..storage.doctor import Finding, examine, mend, rebuild_index
 from ..storage.errors import Incomplete
 from ..storage.home import Home
+from ..storage.restore import restore
 from ..storage.store import Store
 from .options import examples, format_option
 from .progress import Progress

@@ -76,7 +76,8 @@ def rescue(store: Store, row: SessionRow, knew: Vector) -> str | None:
         return None
     here = store.find(session_id)
     if here is None:
-        store.create(id=session_id, title=value_of(load(store, row.no, None, "title").shown))
+        title = value_of(load(store, row.no, None, "title").shown) or ""
+        store.create(id=session_id, title=title if title.strip() else None)
         there: set[str] = set()
     else:
         there = {each.id for each in store.message_rows(here.no, hidden=True)}

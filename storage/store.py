@@ -1,4 +1,4 @@
-"""The session store: what is in it, and every write by hand.
+"""The session store: every write by hand, on top of what can be read.
 
 Any number of processes may have it open. A write that returned is there after ``kill -9``
 (tests/e2e/test_crash.py); an append costs the same at any size of the session (benchmarks).
@@ -6,20 +6,16 @@ Any number of processes may have it open. A write that returned is there after `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from .database import Database
 from .deletion import Vector, encode, in_force, join, message_deletion, vector
 from .document import leaves, merge_patch, patched
 from .edit import Base, Edit
 from .errors import (
-    AmbiguousRef,
     InvalidInput,
     LocalStorageError,
     MessageExists,
-    MessageNotFound,
-    MessagePurged,
     SessionDeleted,
     SessionExists,
     SessionNotFound,
@@ -42,14 +38,10 @@ from .model import (
     format_ms,
     parse_time,
 )
+from .reader import Reader
 from .registers import born, check_path, text_of
 from .rows import (
-    HIDDEN_FOR_EVER,
     INSERT_MESSAGE,
-    MESSAGE_COLUMNS,
-    SESSION_COLUMNS,
-    SHOWN_COLUMNS,
-    TOMBSTONE,
     MessageRow,
     SessionBirth,
     SessionRow,
@@ -57,18 +49,14 @@ from .rows import (
     content_column,
     decode_json,
     encode_births,
-    encode_json,
     header,
     json_column,
     message,
     session_births,
-    shown,
     size_bytes,
 )
 from .stamps import BY_HAND, Stamp, tick
 from .state import (
-    birth_stamps,
-    deleted_ms,
     document,
     family,
     find_message,
@@ -125,115 +113,8 @@ class Placed(NamedTuple):
     inserted: bool
 
 
-class Store(Database):
+class Store(Reader):
     """Sessions and messages in one SQLite file."""
-
-    # Reading
-
-    def find(self, session_id: str) -> SessionRow | None:
-        """The row of a session by its exact id, deleted or not; None also for one that was purged."""
-        row = self.row(session_id)
-        return None if row is None or row.hidden == TOMBSTONE else row
-
-    def row(self, session_id: str) -> SessionRow | None:
-        """The row of an id, be it of a session or of the tombstone that a purge left."""
-        row = self.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id = ?", (session_id,))  # noqa: S608
-        return SessionRow(*row) if row else None
-
-    def lives_over(self, session_id: str) -> int:
-        """How many lives of an id were purged."""
-        row = self.one("SELECT purged FROM sessions WHERE id = ?", (session_id,))
-        return row[0] if row else 0
-
-    def resolve(self, ref: str) -> str:
-        """The id that a reference means: an id, its unique prefix, an exact title, or ``-``/``@last``.
-
-        Raises `SessionNotFound` and `AmbiguousRef`. A deleted session answers to its whole id only.
-        """
-        if ref in ("-", "@last"):
-            row = self.one("SELECT id FROM sessions WHERE hidden = 0 ORDER BY updated_ms DESC, no DESC LIMIT 1")
-            if row is None:
-                raise SessionNotFound(ref=ref)
-            return row[0]
-        if self.one("SELECT 1 FROM sessions WHERE id = ? AND hidden < 2", (ref,)):
-            return ref
-        for where, parameters in (
-            ("id >= ? AND id < ? AND hidden = 0", (ref, ref + "\U0010ffff")),
-            ("title = ? AND hidden = 0", (ref,)),
-        ):
-            sql = f"SELECT id FROM sessions WHERE {where} ORDER BY id LIMIT 6"  # noqa: S608
-            found = [row[0] for row in self.execute(sql, parameters)] if ref else []
-            if len(found) > 1:
-                raise AmbiguousRef(ref=ref, candidates=found)
-            if found:
-                return found[0]
-        raise SessionNotFound(ref=ref)
-
-    def get(self, session_id: str, *, deleted: bool = False) -> SessionHeader:
-        """A session by its exact id; raises `SessionNotFound`, also for a deleted one unless asked for."""
-        row = self.find(session_id)
-        if row is None or (row.hidden and not deleted):
-            raise SessionNotFound(ref=session_id)
-        return header(row)
-
-    def sessions(
-        self,
-        *,
-        limit: int | None = None,
-        after: tuple[Any, str] | None = None,
-        where: Sequence[tuple[str, Sequence[Any]]] = (),
-        order: str = "updated_ms",
-        descending: bool = True,
-        deleted: bool = False,
-    ) -> Iterator[SessionHeader]:
-        """Sessions, the last written to first. ``after`` continues behind (order value, id) of the last one seen."""
-        clauses = [("hidden = ?", (int(deleted),)), *where]
-        if after is not None:
-            sign = "<" if descending else ">"
-            clauses.append((f"({order}, id) {sign} (?, ?)", after))
-        condition = " AND ".join(f"({text})" for text, _ in clauses)
-        parameters = [value for _, values in clauses for value in values]
-        way = "DESC" if descending else "ASC"
-        sql = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE {condition} ORDER BY {order} {way}, id {way}"  # noqa: S608
-        if limit is not None:
-            sql += f" LIMIT {int(limit)}"
-        for row in self.execute(sql, parameters):
-            yield header(SessionRow(*row))
-
-    def count(self) -> tuple[int, int]:
-        """How many sessions and messages are shown."""
-        row = self.one("SELECT count(*), ifnull(sum(message_count), 0) FROM sessions WHERE hidden = 0")
-        return row[0], row[1]
-
-    def message_rows(self, session: int, *, hidden: bool = False) -> Iterator[MessageRow]:
-        """The rows of a session's messages in order."""
-        condition = "" if hidden else " AND hidden = 0"
-        sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?{condition} ORDER BY ord"  # noqa: S608
-        for row in self.execute(sql, (session,)):
-            yield MessageRow(*row)
-
-    def messages(self, session_id: str, *, skip: int = 0, limit: int | None = None) -> Iterator[Message]:
-        """The messages of a session in order, from the ``skip``-th on; raises `SessionNotFound`."""
-        row = self.find(session_id)
-        if row is None or row.hidden:
-            raise SessionNotFound(ref=session_id)
-        columns = SHOWN_COLUMNS
-        sql = f"SELECT {columns} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord LIMIT ? OFFSET ?"  # noqa: S608
-        yield from shown(self.execute(sql, (row.no, -1 if limit is None else limit, skip)))
-
-    def newest_messages(self, session_id: str, limit: int) -> list[Message]:
-        """The newest messages of a session, oldest first; raises `SessionNotFound`."""
-        row = self.find(session_id)
-        if row is None or row.hidden:
-            raise SessionNotFound(ref=session_id)
-        sql = f"SELECT {SHOWN_COLUMNS} FROM messages WHERE session = ? AND hidden = 0 ORDER BY ord DESC LIMIT ?"  # noqa: S608
-        return list(shown(self.execute(sql, (row.no, limit))))[::-1]
-
-    def get_message(self, session_id: str, message_id: str) -> Message:
-        """One message, deleted or not; raises `SessionNotFound` and `MessageNotFound`."""
-        session = self._session(session_id)
-        row = self._message(session, message_id)
-        return message(row, deleted_ms=self._deleted_ms(session, row) if row.hidden else None)
 
     # Writing sessions
 
@@ -350,7 +231,7 @@ class Store(Database):
         for name, patch in patches.items():
             check_object(patch, name)
         with self.transaction():
-            row = self._session(session_id)
+            row = self.live(session_id)
             edit = Edit(self, row)
             for path, text in texts.items():
                 edit.set(path, text)
@@ -369,7 +250,7 @@ class Store(Database):
         keeps the session.
         """
         with self.transaction():
-            row = self._session(session_id)
+            row = self.live(session_id)
             edit = Edit(self, row)
             before = in_force(load(self, row.no, None, "deleted"))
             edit.set("deleted", encode(join(each for each in (before, self.vector_of(row, known_seq)) if each)))
@@ -509,8 +390,8 @@ class Store(Database):
             name: text_of(_check_message_field(name, value)) for name, value in changes.items() if name != "metadata"
         }
         with self.transaction():
-            session = self._session(session_id)
-            row = self._message(session, message_id)
+            session = self.live(session_id)
+            row = self.message_row(session, message_id)
             edit = Edit(self, session, base=base)
             for path, text in texts.items():
                 edit.set(path, text, message=row)
@@ -521,13 +402,13 @@ class Store(Database):
                 wanted = merge_patch(before, check_object(metadata, "metadata"))
                 edit.set_document("metadata", wanted, message=row, named=[where for where, _ in leaves(metadata)])
             edit.finish()
-            return message(self._message(session, message_id))
+            return message(self.message_row(session, message_id))
 
     def set_message_leaves(self, session_id: str, message_id: str, changed: Iterable[tuple[str, bytes]]) -> None:
         """Write leaves (JSON pointer, text or `REMOVED`) of a message's metadata; raises `MessageNotFound`."""
         with self.transaction():
-            session = self._session(session_id)
-            row = self._message(session, message_id)
+            session = self.live(session_id)
+            row = self.message_row(session, message_id)
             edit = Edit(self, session)
             before = decode_json(row.metadata) if row.metadata else {}
             edit.set_document("metadata", patched(before, changed), message=row)
@@ -536,8 +417,8 @@ class Store(Database):
     def delete_message(self, session_id: str, message_id: str) -> None:
         """Hide one message; one that is already deleted stays as it is. Raises `MessageNotFound`."""
         with self.transaction():
-            session = self._session(session_id)
-            row = self._message(session, message_id)
+            session = self.live(session_id)
+            row = self.message_row(session, message_id)
             if row.hidden:
                 return
             edit = Edit(self, session)
@@ -551,7 +432,7 @@ class Store(Database):
     def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> None:
         """Hide messages, all in one change; those that are not there or deleted already are passed over."""
         with self.transaction():
-            session = self._session(session_id)
+            session = self.live(session_id)
             edit = Edit(self, session)
             for message_id in message_ids:
                 row = find_message(self, session.no, message_id)
@@ -563,7 +444,7 @@ class Store(Database):
     def clear(self, session_id: str, *, known_seq: int | None = None) -> None:
         """Empty a session without hiding it; ``known_seq``: only of what had arrived by that number of the feed."""
         with self.transaction():
-            row = self._session(session_id)
+            row = self.live(session_id)
             edit = Edit(self, row)
             before = in_force(load(self, row.no, None, "cleared"))
             edit.set("cleared", encode(join(each for each in (before, self.vector_of(row, known_seq)) if each)))
@@ -580,28 +461,11 @@ class Store(Database):
     def touch(self, session_id: str, at_ms: int) -> None:
         """Say that a session was written to at this time; an earlier one than is known changes nothing."""
         with self.transaction():
-            row = self._session(session_id)
+            row = self.live(session_id)
             if at_ms > row.touched:
                 seq, _ = self.advance()
                 self.execute("UPDATE sessions SET seq = ?1, local_seq = ?1 WHERE no = ?2", (seq, row.no))
                 touch(self, row.no, at_ms)
-
-    def known_messages(self, session_id: str, message_ids: Sequence[str]) -> dict[str, Message | None]:
-        """Those of some message ids that a session has already, with their messages; None for deleted ones."""
-        rows = self.execute(
-            f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = (SELECT no FROM sessions WHERE id = ?) "  # noqa: S608
-            "AND id IN (SELECT value FROM json_each(?))",
-            (session_id, encode_json(message_ids).decode()),
-        )
-        found = (MessageRow(*row) for row in rows)
-        return {row.id: None if row.hidden else message(row) for row in found}
-
-    def _deleted_ms(self, session: SessionRow, row: MessageRow) -> int | None:
-        """When a hidden message was deleted, by itself or with its session."""
-        vectors = [in_force(load(self, session.no, None, path)) for path in ("deleted", "cleared")]
-        stamps = birth_stamps(self, row)
-        times = [deleted_ms(self, row), *(each.at_ms for each in vectors if each and each.has(stamps))]
-        return max((each for each in times if each is not None), default=None)
 
     def _wake(self, row: SessionRow) -> None:
         """Show a deleted session again without its old messages, and make an archived one active."""
@@ -614,20 +478,6 @@ class Store(Database):
         if row.status == "archived":
             edit.set("status", text_of("active"))
         edit.finish()
-
-    def _session(self, session_id: str) -> SessionRow:
-        row = self.find(session_id)
-        if row is None or row.hidden:
-            raise SessionNotFound(ref=session_id)
-        return row
-
-    def _message(self, session: SessionRow, message_id: str) -> MessageRow:
-        row = find_message(self, session.no, message_id)
-        if row is None:
-            raise MessageNotFound(session=session.id, message=message_id)
-        if row.hidden & HIDDEN_FOR_EVER:
-            raise MessagePurged(session=session.id, message=message_id)
-        return row
 
     def new_message_id(self) -> str:
         """A message id that nothing else has: ``m-``, the time, eight random characters. It sorts by birth."""

@@ -2,7 +2,9 @@
 
 At most ``size`` are open at once; a thread that takes one again while it has one gets the same, so
 that a transaction reaches everything below it. After a fork the child opens its own: a connection
-that two processes use corrupts the database (tests/library/test_pool.py).
+that two processes use corrupts the database. A signal that comes while one is taken or given back leaves no
+lock and no transaction open, so nothing here is held by a lock that is written in Python, as semaphores are
+(tests/library/test_pool.py, tests/library/test_interrupts.py).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 from ..errors import LocalStorageError
 from ..store import Store
@@ -27,7 +30,9 @@ class Pool:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._closed = False
-        self._room = threading.BoundedSemaphore(self._size)
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self._size):
+            self._room.put(None)
         self._idle: list[Store] = []
         self._mine = threading.local()
 
@@ -40,20 +45,21 @@ class Pool:
         if taken is not None:
             yield taken
             return
-        with self._room:
+        self._room.get()
+        store: Store | None = None
+        try:
             if self._closed:
-                raise LocalStorageError("the store is closed", hint="open it again")
-            store: Store | None = None
-            try:
-                store = self._mine.taken = self._take_idle() or self._opener()
-                yield store
-            finally:
-                self._mine.taken = None
-                if store is not None:
-                    store.abandon()  # a signal may have come where no transaction saw it
-                    self._idle.append(store)
-                if self._closed:
-                    self._drop_idle()
+                raise _closed()
+            store = self._mine.taken = self._take_idle() or self._opener()
+            yield store
+        finally:
+            self._mine.taken = None
+            if store is not None:
+                store.abandon()  # a signal may have come where no transaction saw it
+                self._idle.append(store)
+            self._room.put(None)
+            if self._closed:
+                self._drop_idle()
 
     def close(self) -> None:
         """Close what nobody has taken; what is taken is closed when it is given back."""
@@ -70,3 +76,36 @@ class Pool:
     def _drop_idle(self) -> None:
         while (store := self._take_idle()) is not None:
             store.close()
+
+
+class Single:
+    """One store, as one in memory is: for one thread at a time, and never opened again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = threading.RLock()
+        self._taken = self._closed = False
+
+    @contextmanager
+    def take(self) -> Generator[Store]:
+        """The store for this thread alone, until the block ends; waits while another has it."""
+        with self._turn:
+            if self._closed:
+                raise _closed()
+            taken, self._taken = self._taken, True
+            try:
+                yield self._store
+            finally:
+                self._taken = taken
+                if not taken:
+                    self._store.abandon()  # as above
+
+    def close(self) -> None:
+        """Close the store; called twice it does nothing."""
+        with self._turn:
+            self._closed = True
+            self._store.close()
+
+
+def _closed() -> LocalStorageError:
+    return LocalStorageError("the store is closed", hint="open it again")

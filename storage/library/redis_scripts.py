@@ -15,6 +15,33 @@ from __future__ import annotations
 DAMAGED = "STENO-DAMAGED["
 """What stands in the text of an error before the key, and a bracket, of what no script of ours wrote."""
 
+APPEND = """
+local prefix, id, added = unpack(cmsgpack.unpack(ARGV[1]))
+local packed = redis.call('GET', KEYS[1])
+local opened, h = pcall(cmsgpack.unpack, packed)
+if not (packed and opened and type(h) == 'table' and h.ttl == 0 and h.status == 'active' and not h.deleted
+        and (h.title or h.automatic ~= '')) then
+    return 0
+end
+for at, each in ipairs(added) do
+    if redis.call('HSETNX', prefix .. 'places:' .. id, each[1], h.pushed + at) == 0 then
+        for before = 1, at - 1 do redis.call('HDEL', prefix .. 'places:' .. id, added[before][1]) end
+        return 0
+    end
+    h.count, h.size = h.count + 1, h.size + each[2]
+    if each[3] > h.newest then h.newest = each[3] end
+end
+for at = 1, #added do redis.call('RPUSH', prefix .. 'messages:' .. id, ARGV[at + 1]) end
+h.pushed = h.pushed + #added
+local score = string.format('%.0f', -math.max(h.touched, h.newest))
+redis.call('ZADD', prefix .. 'index:all', score, id)
+if h.user then redis.call('ZADD', prefix .. 'index:user:' .. h.user, score, id) end
+packed = cmsgpack.pack(h)
+redis.call('SET', KEYS[1], packed)
+return packed
+"""
+"""What `SAVE` does where nothing is to be decided: 0, with nothing done, says that something is."""
+
 _SESSION = """
 local prefix, id = ARGV[1], ARGV[2]
 local head, list, places = KEYS[1], prefix .. 'messages:' .. id, prefix .. 'places:' .. id
@@ -178,7 +205,7 @@ end
 
 for at = 4, #ARGV, 2 do
     h.pushed = h.pushed + 1
-    redis.call('HSET', places, ARGV[at], string.format('%.0f', h.pushed))
+    redis.call('HSET', places, ARGV[at], h.pushed)
     redis.call('RPUSH', list, ARGV[at + 1])
     count(h, ARGV[at + 1])
 end

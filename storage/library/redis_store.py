@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 _PAGE_BYTES = 1 << 20
 _PAGE_SESSIONS = 256
-_STALE = 0
+_STALE = _UNDECIDED = 0
 
-_SAVE, _HIDE, _RESTORE, _PURGE, _EDITED, _NEWEST, _PAGE, _HEADERS, _ALIVE, _PROFILE = map(
+_APPEND, _SAVE, _HIDE, _RESTORE, _PURGE, _EDITED, _NEWEST, _PAGE, _HEADERS, _ALIVE, _PROFILE = map(
     Script,
     (
-        scripts.SAVE, scripts.HIDE, scripts.RESTORE, scripts.PURGE, scripts.EDITED, scripts.NEWEST, scripts.PAGE,
+        scripts.APPEND, scripts.SAVE, scripts.HIDE, scripts.RESTORE, scripts.PURGE, scripts.EDITED, scripts.NEWEST, scripts.PAGE,
         scripts.HEADERS, scripts.ALIVE, scripts.PROFILE,
     ),
 )  # fmt: skip
@@ -164,6 +164,10 @@ class RedisSessionStore(Backend):
 
     def apply(self, delta: Delta) -> SessionHeader:
         """Bring a session up to a delta in one step."""
+        if delta.only_adds and self.ttl is None:
+            reply = self._appended(delta)
+            if reply != _UNDECIDED:
+                return self._found(delta.id, reply).snapshot.header
         base = None if delta.new or not _patches(delta) else self._base(delta)
         added = delta.added
         while True:
@@ -177,6 +181,12 @@ class RedisSessionStore(Backend):
                 added = self._unrepeated(delta, added, *reply)
             else:
                 return self._found(delta.id, reply).snapshot.header
+
+    def _appended(self, delta: Delta) -> Any:
+        items = [item(each) for each in delta.added]
+        counted = [(each.id, each.size_bytes, each.time_ms) for each in items]
+        key = f"{self.prefix}session:{check_session_id(delta.id)}"
+        return self._link.run(_APPEND, (key,), _encode((self.prefix, delta.id, counted)), *map(_line, items))
 
     def _unrepeated(
         self, delta: Delta, added: Sequence[Message], ids: Sequence[bytes], lines: Sequence[bytes | None]
@@ -201,7 +211,7 @@ class RedisSessionStore(Backend):
         packed, lines = reply
         found = self._found(delta.id, packed)
         edits = {
-            id_: _line(self._opened(lambda text, changed=changed: edited(text, changed), _text(line), delta.id))
+            id_: _line(self._opened(lambda text, m=changed: edited(text, m), _text(line), delta.id)).decode()
             for (id_, changed), line in zip(delta.edited.items(), lines, strict=True)
             if line is not None
         }
@@ -411,9 +421,10 @@ def _index(selection: Selection) -> tuple[str, bool]:
     return index, plain and len(wanted) < 2 and index.startswith(_TIMED)
 
 
-def _line(kept: Item) -> str:
+def _line(kept: Item) -> bytes:
     """The item of the list: what the scripts count, and the message."""
-    return f"{kept.size_bytes}\t{kept.time_ms}\t{kept.id}\t{kept.title}\n{kept.text.decode()}"
+    counted = f"{kept.size_bytes}\t{kept.time_ms}\t{kept.id}\t{kept.title}\n"
+    return counted.encode() + kept.text
 
 
 def _text(line: bytes) -> bytes:

@@ -20,7 +20,15 @@ from ..backup import backup
 from ..database import random_text, wall_ms
 from ..document import patched
 from ..edit import Edit
-from ..errors import AmbiguousRef, InvalidInput, MessageExists, MessageIdsTaken, SessionDeleted, SessionNotFound
+from ..errors import (
+    AmbiguousRef,
+    InvalidInput,
+    MessageExists,
+    MessageIdsTaken,
+    SessionDeleted,
+    SessionNotFound,
+    Unsupported,
+)
 from ..feed import Changes, NewArrival, changes, follow
 from ..forks import fork
 from ..home import private_directory
@@ -36,7 +44,7 @@ from ..store import Store
 from ..upkeep import size_bytes, vacuum
 from .contract import Backend, Selection, User
 from .delta import Delta, Snapshot
-from .pool import Pool
+from .pool import Pool, Single
 from .session import Limits, Session
 
 _log = logging.getLogger("steno")
@@ -81,8 +89,7 @@ class SQLiteSessionStore(Backend):
         }  # fmt: skip
         if self.on_disk:
             private_directory(self.path.absolute().parent)
-        self._memory: Store | None = None
-        self._pool = Pool(self._open, size=pool_size if self.on_disk else 1)
+        self._pool = Pool(self._open, size=pool_size) if self.on_disk else Single(self._open())
         self._actor: ContextVar[str | None] = ContextVar("actor", default=None if actor is None else check_actor(actor))
         with self._pool.take():
             pass  # what is wrong with the file is said here, not at the first save
@@ -93,11 +100,7 @@ class SQLiteSessionStore(Backend):
         return str(self.path) != ":memory:"
 
     def _open(self) -> Store:
-        if self.on_disk:
-            return Store(self.path, **self._options)
-        # To lose it, as by a signal while it changes hands, would be to lose the sessions.
-        self._memory = self._memory or Store(self.path, **self._options)
-        return self._memory
+        return Store(self.path, **self._options)
 
     @contextmanager
     def database(self) -> Generator[Store]:
@@ -436,12 +439,23 @@ class SQLiteSessionStore(Backend):
     def changes(self, since: int = 0, *, session: str | None = None, limit: int = 1000) -> Changes:
         """What changed behind a number of the feed, and the number to go on from (`storage.feed.changes`)."""
         with self.database() as store:
-            return changes(store, since, session=None if session is None else self.inner(session), limit=limit)
+            found = changes(store, since, session=None if session is None else self.inner(session), limit=limit)
+        here = [each for each in found.items if self._is_here(each.session)]
+        items = [msgspec.structs.replace(each, session=self.outer(each.session)) for each in here]
+        return msgspec.structs.replace(found, items=items)
+
+    def _is_here(self, inner: str) -> bool:
+        return inner.startswith(self._prefix) if self._prefix else SEPARATOR not in inner
 
     def follow(
         self, session_id: str, *, since: int | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[NewArrival]:
-        """Each new message of a session once, by whatever process it is added (`storage.feed.follow`)."""
+        """Each new message of a session once, by whatever process it is added (`storage.feed.follow`).
+
+        Raises `SessionNotFound`, and `Unsupported` in memory, where nobody else can write.
+        """
+        if not self.on_disk:
+            raise Unsupported(store=type(self).__name__, what="messages of other processes to follow")
         with self.database() as store:
             return follow(store, self.inner(session_id), since=since, stop=stop)
 

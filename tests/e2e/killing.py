@@ -285,9 +285,11 @@ def main() -> None:
         serve()
         return
     began = time.monotonic()
-    killer = Killer(Path(tempfile.mkdtemp(prefix="steno-killing-")), options.seed)
+    folder = Path(tempfile.mkdtemp(prefix="steno-killing-"))  # stays where something is wrong
+    killer = Killer(folder, options.seed)
     killer.run(options.kills)
     killer.close()
+    folder.rmdir()
     took_s = time.monotonic() - began
     said = f"{options.kills} kills, {killer.acknowledged} writes acknowledged, none lost"
     print(f"{said} ({took_s:.0f} s, seed {options.seed})")  # noqa: T201

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from steno.storage.backup import backup, restore
+from steno.storage.backup import backup
 from steno.storage.model import NewMessage
+from steno.storage.restore import restore
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 from steno.tests.e2e.device import Device, equal, until

@@ -285,6 +285,21 @@ def up(both: Pair, at: str) -> None:
     assert equal(device, other)
 
 
+def restore(both: Pair, at: str) -> None:
+    laptop, _ = both
+    saved = str(laptop.place.parent / "saved.db")
+    laptop.steno("backup", saved)
+    add(laptop, "three")
+    laptop.sync_here()
+    dies(laptop, "backup", "--restore", saved, at=at)
+    assert laptop.contents(SESSION) in (["one", "two"], ["one", "two", "three"])
+    laptop.steno("doctor")
+    laptop.steno("backup", "--restore", saved)
+    assert laptop.contents(SESSION) == ["one", "two"]
+    ends_well(both, "one", "two", "three")
+    laptop.steno("doctor")
+
+
 Scenario = Callable[[Pair, str], None]
 SCENARIOS: dict[str, list[Scenario]] = {
     "home.made": [join],
@@ -295,6 +310,9 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "vault.kept": [join],
     "import.file": [import_files],
     "index.slice": [index],
+    "restore.staged": [restore],
+    "restore.kept": [restore],
+    "restore.replaced": [restore],
     "push.batched": [push],
     "push.intended": [push],
     "push.put": [push],

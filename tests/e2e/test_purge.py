@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from steno.daemon import app
+from steno.storage.model import NewMessage
+from steno.storage.purge import is_shrunk, purge_session
+from steno.storage.store import Store
 from steno.tests.e2e.device import Device, until
 from steno.tests.unit.traces import traces
 
@@ -66,3 +74,30 @@ def test_what_was_written_meanwhile_on_the_other_device_is_kept_and_told(pair: P
     assert desktop.contents(kept) == ["written meanwhile"]
     laptop.steno("sync")
     assert laptop.contents(kept) == ["written meanwhile"]
+
+
+async def test_the_daemon_gets_off_the_disk_what_was_purged_before(
+    lonely: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "HOUSE_S", 0.01)
+    lonely.home.token_file.write_text("token")
+    with lonely.store(write=True) as store:
+        store.create(id="s")
+        store.append("s", NewMessage(role="user", content="quokkaword"))
+        purge_session(store, "s")
+        assert not is_shrunk(store)
+
+    def open_store() -> Store:
+        return Store(lonely.home.database)
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.Daemon(lonely.home, open_store).run(port=0, ready=lambda _: None, stop=stop))
+
+    def done() -> bool:
+        with lonely.store() as store:
+            return is_shrunk(store)
+
+    await asyncio.to_thread(until, done, "the database is written anew")
+    stop.set()
+    await running
+    assert words_in(lonely) == set()

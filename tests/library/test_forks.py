@@ -129,3 +129,13 @@ def test_what_such_a_store_cannot_do_is_told(tmp_path: Path):
             asked()
     with pytest.raises(Unsupported):
         manager.backup(tmp_path / "x.db")
+
+
+def test_the_feed_of_a_space_tells_of_its_own_sessions_by_their_ids(tmp_path: Path):
+    first, second = (SessionManager(store=SQLiteSessionStore(tmp_path / "s.db", name)) for name in ("sessions", "more"))
+    first.add_message("a", "user", "one")
+    second.add_message("b", "user", "two")
+    assert {each.session for each in first.store.changes().items} == {"a"}
+    assert {each.session for each in second.store.changes().items} == {"b"}
+    first.close()
+    second.close()

@@ -13,6 +13,7 @@ import pytest
 from steno.storage.apply import Applied, apply, slices
 from steno.storage.change import decode_batch, local_changes
 from steno.storage.deletion import PURGED
+from steno.storage.doctor import examine
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import TOMBSTONE, encode_json, session_births
@@ -180,6 +181,8 @@ def test_devices_that_know_the_same_are_the_same(start: int, tmp_path: Path) -> 
             for other in devices:
                 if other is not device:
                     device.pull(other, rng, 0.0)
+        wrong = [each for device in devices for each in examine(device.store) if not each.ok]
+        assert wrong == [], seed
         states = [state(device.store) for device in devices]
         for device in devices:
             assert device.store.execute("SELECT count(*) FROM waiting").fetchone()[0] == 0

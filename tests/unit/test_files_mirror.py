@@ -640,6 +640,20 @@ def test_a_directory_that_was_removed_while_nothing_ran_is_written_anew(desk: De
     assert len(desk.files()) == 3
 
 
+def test_the_directory_of_a_store_that_was_restored_is_taken_up_and_deletes_nothing(desk: Desk):
+    kept, lost = desk.session("one"), desk.session("two")
+    desk.write()
+    desk.path(lost).unlink()
+    with desk.store.transaction():
+        desk.store.set_meta("formerly", desk.store.device)
+        desk.store.set_meta("device", "restored0001")
+    desk.store.device = "restored0001"
+    desk.opened()
+    desk.write()
+    assert [desk.shown(session) for session in (kept, lost)] == [["one"], ["two"]]
+    assert json.loads((desk.root / MARKER).read_bytes())["device"] == "restored0001"
+
+
 def test_a_lost_marker_deletes_nothing(desk: Desk):
     session = desk.session("one")
     desk.write()

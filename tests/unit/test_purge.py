@@ -13,10 +13,13 @@ from steno.storage.backup import backup
 from steno.storage.conflicts import conflicts
 from steno.storage.database import Database
 from steno.storage.errors import InvalidInput, MessageNotFound, MessagePurged, SessionNotFound
+from steno.storage.forks import ancestors, descendants, fork
 from steno.storage.importing import Imported, take_in
 from steno.storage.indexing import index
 from steno.storage.model import NewMessage
 from steno.storage.purge import Remains, is_shrunk, purge_deleted, purge_history, purge_message, purge_session, shrink
+from steno.storage.rows import session_births
+from steno.storage.schema import MIGRATIONS
 from steno.storage.search import search
 from steno.storage.sqlite import dbapi
 from steno.storage.state import load
@@ -164,6 +167,22 @@ def test_who_wrote_what_is_purged_is_forgotten(store: Store):
         store.create(id="kept")
         purge_session(store, "s")
     assert {actor for (actor,) in store.execute("SELECT actor FROM actors")} == {"bob"}
+
+
+@pytest.mark.check("MDB-20", "COD-27")
+def test_a_fork_is_whole_after_its_original_was_purged(store: Store):
+    session(store, "one", "two", title="Original")
+    fork(store, "s", id="forked", title="Fork")
+    nested = fork(store, "forked", id="nested", title="Nested")
+    purge_session(store, "s")
+    assert contents(store, "forked") == contents(store, "nested") == ["one", "two"]
+    purge_session(store, "forked")
+    assert contents(store, "nested") == ["one", "two"]
+    assert [each.id for each in ancestors(store, nested.id)] == ["forked", "s"]
+    assert descendants(store, nested.id)[0].session.id == "nested"
+    stone = store.row("forked")
+    assert stone is not None
+    assert session_births(stone.births)[0].forked_from is None
 
 
 # A message
@@ -593,14 +612,22 @@ def test_a_file_that_is_no_copy_of_the_store_is_left_alone(store: Store, name: s
     assert [str(path) in each for each in problems] == ([True] if name == "torn.db" else [])
 
 
+def as_first_version(store: Store, path: Path) -> None:
+    """The sessions and messages of a store as its first schema holds them."""
+    connection = dbapi.connect(str(path), isolation_level=None)
+    connection.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+    connection.execute("ATTACH ? AS now", (str(store.path),))
+    for table in ("meta", "sessions", "messages"):
+        columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+        connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+    connection.close()
+
+
 def test_a_copy_that_an_older_version_left_loses_the_rows(store: Store):
     session(store, "onceword", id="gone")
     session(store, "twiceword", "three", id="kept")
     older = store.path.with_name("steno.db.before-2.1")
-    backup(store, older)
-    connection = dbapi.connect(str(older))
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
+    as_first_version(store, older)
     purge_session(store, "gone")
     purge_message(store, "kept", "twiceword")
     assert shrink(store).problems == []
@@ -610,6 +637,18 @@ def test_a_copy_that_an_older_version_left_loses_the_rows(store: Store):
     assert connection.execute("SELECT id FROM sessions").fetchall() == [("kept",)]
     connection.close()
     assert b"onceword" not in older.read_bytes()
+    before = older.stat().st_mtime_ns
+    assert shrink(store).problems == []
+    assert older.stat().st_mtime_ns == before
+
+
+def test_a_copy_of_an_older_version_that_may_hold_earlier_texts_is_told(store: Store):
+    session(store, "one")
+    as_first_version(store, store.path.with_name("steno.db.before-2.1"))
+    store.edit_message("s", "one", {"content": "two"})
+    purge_history(store, "s")
+    [problem] = shrink(store).problems
+    assert "steno.db.before-2.1 is of an older version and may hold earlier texts of session s" in problem
 
 
 def test_a_conflict_is_settled_by_purging_the_history(store: Store, tmp_path: Path):

@@ -182,6 +182,25 @@ async def test_a_message_added_to_a_pulled_session_is_sent_without_the_rest(lapt
     assert laptop.contents(session) == ["one" * 1000, "two"]
 
 
+async def test_what_a_device_publishes_of_another_says_nothing_of_its_own_stamps(laptop: Device, desktop: Device):
+    """A store that was restored publishes under its new id what it had written under its old one."""
+    session = laptop.session("one")
+    former = laptop.store.device
+    with laptop.store.transaction():
+        laptop.store.device_no("restored0001")
+    laptop.store.device = "restored0001"
+    await laptop.sync()
+    known = "SELECT gapless_clock FROM logs WHERE device = ?"
+    await desktop.sync()
+    assert desktop.contents(session) == ["one"]
+    assert desktop.store.one(known, ("restored0001",)) == (0,)
+    assert desktop.store.one(known, (former,)) is None
+    laptop.add(session, "two")
+    await laptop.sync()
+    await desktop.sync()
+    assert desktop.store.one(known, ("restored0001",)) == laptop.store.one("SELECT max(clock) FROM messages")
+
+
 async def test_three_devices_end_equal(vault: Vault):
     devices = [vault.device(name) for name in "abc"]
     for at, device in enumerate(devices):
