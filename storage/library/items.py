@@ -13,7 +13,6 @@ import msgspec
 
 from ..document import patched
 from ..model import Message, automatic_title, check_message_id, parse_time
-from ..rows import content_column, size_bytes
 
 
 class Item(NamedTuple):
@@ -28,11 +27,12 @@ class Item(NamedTuple):
 
 def item(message: Message) -> Item:
     """The item that a message is kept as."""
+    content = message.content
     return Item(
         check_message_id(message.id),
-        size_bytes(content_column(message.content)),
+        len(content.encode()) if isinstance(content, str) else len(_encode(content)),
         parse_time(message.timestamp),
-        automatic_title(message.content) if message.role == "user" else "",
+        automatic_title(content) if message.role == "user" else "",
         _encode(message),
     )
 

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import islice
 from queue import SimpleQueue
 
 from ..errors import LocalStorageError
@@ -30,9 +31,9 @@ class Pool:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._closed = False
-        self._room: SimpleQueue[None] = SimpleQueue()
+        self._room: SimpleQueue[bool] = SimpleQueue()
         for _ in range(self._size):
-            self._room.put(None)
+            self._room.put(True)
         self._idle: list[Store] = []
         self._mine = threading.local()
 
@@ -45,21 +46,31 @@ class Pool:
         if taken is not None:
             yield taken
             return
-        self._room.get()
-        store: Store | None = None
-        try:
+        with self._place():
             if self._closed:
                 raise _closed()
-            store = self._mine.taken = self._take_idle() or self._opener()
-            yield store
+            store: Store | None = None
+            try:
+                store = self._mine.taken = self._take_idle() or self._opener()
+                yield store
+            finally:
+                self._mine.taken = None
+                if store is not None:
+                    store.abandon()  # a signal may have come where no transaction saw it
+                    self._idle.append(store)
+                if self._closed:
+                    self._drop_idle()
+
+    @contextmanager
+    def _place(self) -> Generator[None]:
+        """One of the places for those who take; waits while there is none."""
+        held: list[bool] = []
+        try:
+            held.extend(islice(iter(self._room.get, None), 1))  # one step: a signal finds it done, or not begun
+            yield
         finally:
-            self._mine.taken = None
-            if store is not None:
-                store.abandon()  # a signal may have come where no transaction saw it
-                self._idle.append(store)
-            self._room.put(None)
-            if self._closed:
-                self._drop_idle()
+            if held:
+                self._room.put(True)
 
     def close(self) -> None:
         """Close what nobody has taken; what is taken is closed when it is given back."""

@@ -6,9 +6,8 @@ on an advisory lock (tests/contract/test_postgres_store.py).
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import NewerSchema
+from .postgres_link import Work
 
 STEPS = (
     """
@@ -62,19 +61,27 @@ STEPS = (
 """``place`` is a message's number in the order of arrival; up to ``hidden_upto`` they were hidden by a deletion."""
 
 
-def ready(work: Any, *, schema: str, server: str) -> None:
+def ready(work: Work) -> None:
     """Make the tables, or bring them up to date; done again it does nothing. Raises `NewerSchema`."""
+    schema = work.schema
     with work.transaction():
         work.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"steno schema {schema}",))
-        (exists,) = work.row("SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL", (schema,))
-        if not exists:
+        # Asked, not created IF NOT EXISTS: that needs a right to create also where there is nothing to do.
+        if not _exists(work, "to_regnamespace", schema):
             work.do(f'CREATE SCHEMA "{schema}"')
-        work.do("CREATE TABLE IF NOT EXISTS steno.version (number integer NOT NULL)")
-        (done,) = work.row("SELECT coalesce(max(number), 0) FROM steno.version")
+        if not _exists(work, "to_regclass", f"{schema}.version"):
+            work.do("CREATE TABLE steno.version (number integer NOT NULL)")
+        row = work.row("SELECT max(number) FROM steno.version")
+        done = row[0] or 0 if row else 0
         if done > len(STEPS):
-            raise NewerSchema(path=server)
+            raise NewerSchema(path=f"schema {schema}")
         for step in STEPS[done:]:
             work.do(step)
         if done < len(STEPS):
             work.do("DELETE FROM steno.version")
             work.do("INSERT INTO steno.version VALUES (%s)", (len(STEPS),))
+
+
+def _exists(work: Work, look_up: str, name: str) -> bool:
+    row = work.row(f"SELECT {look_up}(%s) IS NOT NULL", (name,))
+    return row is not None and row[0]

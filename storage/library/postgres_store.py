@@ -19,6 +19,7 @@ from .delta import Delta, Snapshot
 from .items import Item, item, message
 from .postgres_link import Link, Row, Work
 from .postgres_save import COLUMNS, RECOUNT, append, carried, given, save
+from .postgres_schema import ready
 from .session import Limits
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class PostgresSessionStore(Backend):
         ids: Callable[[int], str] = random_text,
     ) -> None:
         self.clock, self.ids, self.limits = clock, ids, limits
-        self._link = Link(url, schema=schema, pool_size=pool_size)
+        self._link = Link(url, schema=schema, pool_size=pool_size, prepare=ready)
 
     def close(self) -> None:
         """Close the connections; called twice it does nothing."""
@@ -149,7 +150,7 @@ class PostgresSessionStore(Backend):
     def find_user(self, user_id: str) -> User | None:
         """The profile of a user."""
         row = self._row(
-            "SELECT profile::text FROM steno.users WHERE id = %s AND deleted_ms IS NULL", (check_session_id(user_id),)
+            "SELECT profile::text FROM steno.users WHERE id = %s AND deleted_ms IS NULL", (carried(user_id),)
         )
         return None if row is None else self._user(row)
 
@@ -260,7 +261,7 @@ def _conditions(selection: Selection) -> tuple[str, list[Any]]:
         ("agent_id = %s", carried(selection.agent_id)),
         ("left(shown, 255) = left(%s, 255)", title),
         ("shown = %s", title),
-        ("status = %s", selection.status),
+        ("status = %s", carried(selection.status)),
         ("updated_ms >= %s", selection.since_ms),
         ("updated_ms < %s", selection.before_ms),
     ]

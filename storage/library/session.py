@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from threading import RLock
 from typing import Any, NamedTuple, overload
 
@@ -441,6 +442,8 @@ class Session:
 
     def _free_id(self, wanted: Json) -> str:
         """The id that was asked for if it can be had, else a new one that sorts by birth."""
+        if wanted is None:
+            return self._new_id()
         try:
             taken = self._transcript.has(check_message_id(wanted))
         except InvalidInput:
@@ -684,11 +687,11 @@ class Session:
             base = self._base
             before = "" if base.automatic_title else base.title
             now = self._given_title()
-            fields: dict[str, Json] = {} if now == before else {"title": now or None}
+            fields: dict[str, Json] = {} if now == before else {"title": check_text(now, "title") or None}
             for name in FIELDS[1:]:
                 value = getattr(self, name)
                 if value != getattr(base, name):
-                    fields[name] = value
+                    fields[name] = None if value is None else check_text(value, name)
             check_status(self.status)
             tags = list(dict.fromkeys(check_tag(tag) for tag in self.tags))
             messages = self._transcript.changes()
@@ -849,9 +852,11 @@ def _changes(old: dict[str, Json], new: dict[str, Json], what: str) -> list[tupl
     return list(changes(old, check_object(new, what)))
 
 
+_shown = attrgetter(*FIELDS, "tags", "metadata", "state")
+
+
 def _alike(one: SessionHeader, other: SessionHeader) -> bool:
-    names = (*FIELDS, "tags", "metadata", "state")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+    return _shown(one) == _shown(other)
 
 
 def _become(held: dict[str, Json], new: Mapping[str, Json], what: str) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a save: what was saved is there, what was not may be saved again, and no lock is left behind."""
+"""Ctrl-C at any moment of a save: what was saved is there, what was not may be saved again, and no lock is left."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def _interrupted(act: Callable[[], object], at: int) -> bool:
 def test_a_save_that_is_interrupted_anywhere_leaves_no_lock_and_can_be_repeated(tmp_path: Path):
     other = SessionManager(store=SQLiteSessionStore(tmp_path / "s.db"))
     other.create_session(session_id="one")
+    steps = 0
     for steps in range(10_000):
         with SessionManager(store=SQLiteSessionStore(tmp_path / "s.db")) as manager:
             session = manager.get_session("one")
