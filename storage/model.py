@@ -6,12 +6,14 @@ written to a file, sealed and read back without change (tests/unit/test_model.py
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import msgspec
 
@@ -152,6 +154,16 @@ def check_session_id(value: object) -> str:
     return _id(value, "session id")
 
 
+def check_name(value: object, what: str) -> str:
+    """Return a name of anything; the rules are those of a session's id."""
+    return _id(value, what)
+
+
+def check_user_id(value: object) -> str:
+    """Return the id; the rules are those of a session's id."""
+    return _id(value, "user id")
+
+
 def check_message_id(value: object) -> str:
     """Return the id; the rules are those of a session's id."""
     return _id(value, "message id")
@@ -221,6 +233,27 @@ def check_object(value: object, what: str) -> dict[str, Json]:
         raise InvalidInput(f"{what} must be a JSON object, not {_type(value)}")
     check_json(value, what)
     return value
+
+
+def object_of(value: object, what: str) -> dict[str, Json]:
+    """Return a JSON object of a mapping, which it shares nothing with; raise `InvalidInput` for anything else."""
+    return copy.deepcopy(check_object(dict(value) if isinstance(value, Mapping) else value, what))
+
+
+def list_of(value: object, what: str) -> list[Any]:
+    """Return what stands in a list or what is like one; raise `InvalidInput` for anything else, text among it."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidInput(f"{what} must be a list, not {_type(value)}")
+    return list(value)
+
+
+def check_count(value: object, what: str) -> int:
+    """Return a whole number from 0 on; raise `InvalidInput` for anything else."""
+    if not isinstance(value, SupportsIndex):
+        raise InvalidInput(f"{what} must be a whole number, not {_type(value)}")
+    if index(value) < 0:
+        raise InvalidInput(f"{what} must not be negative")
+    return index(value)
 
 
 def check_json(value: object, what: str, *, depth: int = 0) -> None:

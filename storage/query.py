@@ -46,6 +46,8 @@ def parse(text: str) -> Query:
     Nothing is found where no word is sought: by punctuation alone, and by a query that only says what
     is not to be there.
     """
+    if not isinstance(text, str):
+        raise InvalidInput("search query must be text")
     plain = unicodedata.normalize("NFKC", text.encode(errors="ignore").decode()).translate(_QUOTES)
     if not plain.strip():
         raise InvalidInput("search query cannot be empty")

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import SessionNotFound, Unsupported
-from ..model import Message
+from ..errors import InvalidInput, SessionNotFound, Unsupported
+from ..model import Message, check_session_id
 from .contract import Backend, Selection, User
 from .session import Session
 
@@ -27,9 +27,19 @@ class Adapter(Backend):
     """
 
     def __init__(self, store: Any) -> None:
+        """Raises `InvalidInput` for what is no store."""
+        if isinstance(store, type) or not all(hasattr(store, name) for name in ("save", "delete")):
+            raise InvalidInput(
+                f"not a store: {store!r:.60}", hint="make one, as SQLiteSessionStore(path), or write a SessionStore"
+            )
         self.store = store
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = threading.Lock()
+
+    @property
+    def kind(self) -> str:
+        """The name of the class of the store that was given."""
+        return type(self.store).__name__
 
     def save(self, session: Session) -> None:
         """Hand over the whole session."""
@@ -40,6 +50,7 @@ class Adapter(Backend):
 
     def get(self, session_id: str, *, deleted: bool = False) -> Session | None:  # noqa: ARG002  deleted is gone here
         """The session that the store gives."""
+        check_session_id(session_id)
         try:
             return self._call("get" if hasattr(self.store, "get") else "load", session_id)
         except KeyError:
@@ -53,7 +64,7 @@ class Adapter(Backend):
 
     def restore(self, session_id: str) -> bool:
         """Such a store brings nothing back."""
-        raise Unsupported(store=type(self.store).__name__, what=f"way to bring back session {session_id}")
+        raise Unsupported(store=self.kind, what=f"way to bring back session {session_id}")
 
     def purge(self, session_id: str) -> bool:
         """The same as `delete`."""
@@ -90,7 +101,7 @@ class Adapter(Backend):
 
     def save_user(self, user: User) -> None:
         """No profile can be kept."""
-        raise Unsupported(store=type(self.store).__name__, what=f"profile of user {user.id}")
+        raise Unsupported(store=self.kind, what=f"profile of user {user.id}")
 
     def users(self, *, limit: int | None = None, offset: int = 0) -> Sequence[User]:  # noqa: ARG002  as above
         """No profiles are kept."""
@@ -113,7 +124,7 @@ class Adapter(Backend):
     def _call(self, name: str, *arguments: Any) -> Any:
         method: Callable[..., Any] | None = getattr(self.store, name, None)
         if method is None:
-            raise Unsupported(store=type(self.store).__name__, what=name)
+            raise Unsupported(store=self.kind, what=name)
         result = method(*arguments)
         if not inspect.isawaitable(result):
             return result

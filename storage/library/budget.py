@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..errors import InvalidInput
-from ..model import Message, plain_text
+from ..model import Message, check_count, plain_text
 from ..prose import CJK
 from .dicts import to_dict
 
@@ -43,8 +42,7 @@ def fit(messages: Sequence[Message], max_tokens: int) -> Context:
 
     That stands where the messages it speaks of stood. Raises `InvalidInput` for a negative budget.
     """
-    if max_tokens < 0:
-        raise InvalidInput("max_tokens must not be negative")
+    check_count(max_tokens, "max_tokens")
     costs = [message_tokens(message) for message in messages]
     if sum(costs) <= max_tokens:
         return Context([to_dict(message) for message in messages], truncated=False)

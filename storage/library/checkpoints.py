@@ -23,7 +23,7 @@ def meant(marks: Sequence[Checkpoint], ref: str) -> int | None:
     """The place of the checkpoint of an id, or of the newest of a name."""
     places = range(len(marks) - 1, -1, -1)
     by_id = (place for place in places if marks[place].id == ref)
-    by_name = (place for place in places if marks[place].name == ref)
+    by_name = (place for place in places if marks[place].name is not None and marks[place].name == ref)
     return next(by_id, None) if any(mark.id == ref for mark in marks) else next(by_name, None)
 
 

@@ -8,14 +8,13 @@ say what they can do better (tests/contract/test_session_stores.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
 
 from ..database import random_text, wall_ms
-from ..errors import AmbiguousRef, MessageIdsTaken, MessageNotFound, SessionNotFound, Unsupported
-from ..model import Json, Message, SessionHeader
+from ..errors import AmbiguousRef, InvalidInput, MessageIdsTaken, MessageNotFound, SessionNotFound, Unsupported
+from ..model import Json, Message, SessionHeader, check_count, check_status, check_text, object_of
 from .delta import Delta, Snapshot
 from .session import Limits, Session
 
@@ -51,7 +50,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which sessions are meant, all conditions together, and in which order: None asks for nothing.
 
     Times are of the last write, UTC ms; ``before_ms`` is exclusive. ``sort`` is "updated" (newest first), "created"
-    (oldest first) or "title". Deleted sessions are meant only by ``deleted``.
+    (oldest first) or "title". Deleted sessions are meant only by ``deleted``. Raises `InvalidInput`.
     """
 
     user_id: str | None = None
@@ -65,6 +64,19 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     sort: str = "updated"
     limit: int | None = None
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("user_id", "agent_id", "title", "sort"):
+            value = getattr(self, name)
+            if value is not None:
+                check_text(value, name)
+        if self.status is not None:
+            check_status(self.status)
+        if self.sort not in _SORTS:
+            raise InvalidInput(f"sessions are not sorted by {self.sort} (but by {', '.join(_SORTS)})")
+        if self.limit is not None:
+            check_count(self.limit, "limit")
+        check_count(self.offset, "offset")
 
     def picks(self, session: Session) -> bool:
         """Say whether a session is meant; deletion is the store's to know."""
@@ -82,7 +94,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, sessions: Iterable[Session]) -> list[Session]:
         """Those of some sessions that are meant, in order, within the limit."""
         chosen = sorted((each for each in sessions if self.picks(each)), key=_SORTS[self.sort])
-        return list(islice(chosen, self.offset, None if self.limit is None else self.offset + self.limit))
+        return chosen[self.offset : None if self.limit is None else self.offset + self.limit]
 
 
 _SORTS: dict[str, Callable[[Session], Any]] = {
@@ -111,6 +123,11 @@ class Backend(SessionStore):
     clock: Callable[[], int] = staticmethod(wall_ms)
     ids: Callable[[int], str] = staticmethod(random_text)
     limits = Limits()
+
+    @property
+    def kind(self) -> str:
+        """The name of the class that somebody chose."""
+        return type(self).__name__
 
     def close(self) -> None:
         """Give back what the store holds; called twice it does nothing."""
@@ -220,7 +237,7 @@ class Backend(SessionStore):
 
         Raises `SessionNotFound`, and `AmbiguousRef` naming the candidates.
         """
-        known = self.list_all() if ref.strip() else []
+        known = self.list_all() if check_text(ref, "a session's id or title").strip() else []
         sought = ref.casefold()
         for means in (
             lambda each: each.id == ref,
@@ -260,7 +277,7 @@ class Backend(SessionStore):
         fork = Session(
             None,
             original.user_id,
-            {**original.metadata, **(metadata or {})},
+            {**original.metadata, **({} if metadata is None else object_of(metadata, "metadata"))},
             title=title or f"Fork of {original.title or original.id}",
             provider=original.provider,
             model=original.model,

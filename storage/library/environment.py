@@ -27,7 +27,9 @@ DATABASE_NAME = "sessions.db"
 
 
 def store_from_environment(environment: Mapping[str, str] | None = None, **options: Any) -> Backend:
-    """The store that the environment names: ``STENO_BACKEND``, Redis' host or URL, SQLite's path, else memory.
+    """The store that the environment names: ``STENO_BACKEND``, Redis' host or URL, PostgreSQL's URL, SQLite's path.
+
+    Else it is one in memory.
 
     ``options`` are the clock and ids of the store. Raises `InvalidInput` (a ValueError) ``Unknown backend: x``.
     """
@@ -48,12 +50,14 @@ def store_from_environment(environment: Mapping[str, str] | None = None, **optio
 def _implied(given: Mapping[str, str]) -> str:
     if given.get(REDIS_HOST) or given.get(REDIS_URL):
         return "redis"
+    if given.get(POSTGRES_URL):
+        return "postgres"
     return "sqlite" if given.get(SQLITE_PATH) else "memory"
 
 
 def environment_names_a_store() -> bool:
     """Say whether `store_from_environment` was told anything."""
-    return any(os.environ.get(name) for name in (BACKEND, REDIS_HOST, REDIS_URL, SQLITE_PATH))
+    return any(os.environ.get(name) for name in (BACKEND, REDIS_HOST, REDIS_URL, POSTGRES_URL, SQLITE_PATH))
 
 
 def store_from_settings(settings: Settings, *, clock: Callable[[], int], ids: Callable[[int], str]) -> Backend:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidInput
-from ..model import Json, Message, plain_text
+from ..model import Json, Message, object_of, plain_text
 from .session import Session
 
 _SPEAKERS = {"user": "👤 User", "assistant": "🤖 Assistant", "system": "⚙️ System", "tool": "🔧 Tool"}
@@ -25,7 +25,7 @@ _STYLE = (
 
 def export(session: Session, form: str) -> str:
     """The text of a session in one of `FORMATS`; raises `InvalidInput` for another."""
-    writer = FORMATS.get(form)
+    writer = FORMATS.get(form) if isinstance(form, str) else None
     if writer is None:
         raise InvalidInput(f"Unsupported export format: {form}", hint=f"there are {', '.join(FORMATS)}")
     return writer(session)
@@ -78,10 +78,10 @@ def _exported(message: Message, sequence: int) -> dict[str, Json]:
 
 def imported(given: Mapping[str, Json], make: Callable[..., Session]) -> Session:
     """The new session, made by ``make``, that a json export describes; raises `InvalidInput`."""
-    about, messages = given.get("session"), given.get("messages")
+    about, messages = (given.get("session"), given.get("messages")) if isinstance(given, Mapping) else (None, None)
     if not isinstance(about, dict) or not isinstance(messages, list):
         raise InvalidInput("not an exported session: it must have session and messages")
-    metadata = dict(about.get("metadata") or {})
+    metadata = object_of({} if about.get("metadata") is None else about["metadata"], "metadata")
     tags = about.get("tags", metadata.get("tags")) or []
     if metadata.get("tags") == tags:
         metadata.pop("tags")

@@ -106,5 +106,5 @@ class Forks:
 
     def _sqlite(self, what: str) -> SQLiteSessionStore:
         if not isinstance(self._store, SQLiteSessionStore):
-            raise Unsupported(store=type(self._store).__name__, what=what)
+            raise Unsupported(store=self._store.kind, what=what)
         return self._store

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from ..database import random_text, wall_ms
 from ..errors import InvalidInput, SessionDeleted, SessionError, SessionNotFound, Unsupported
 from ..home import Home
-from ..model import Json, Message
+from ..model import Json, Message, check_text, object_of
 from ..search import Hit
 from ..settings import Settings, settings_of
 from . import budget, exporting, tools
@@ -31,6 +31,7 @@ from .templates import TEMPLATES, Template, begin
 from .users import Users
 
 DAY_MS = 86_400_000
+MAX_DAYS = 100_000
 _CODA = ("mode", "description", "system_prompt", "config")
 
 
@@ -74,6 +75,8 @@ class SessionManager:
         self._autosave = Autosave(backend, interval_s=interval_s)
 
     def _chosen(self, config: Mapping[str, Any] | None, given: Any) -> tuple[Settings, Backend]:
+        if config is not None and not isinstance(config, Mapping):
+            raise InvalidInput("the configuration must be a mapping of sections", hint="a store goes as store=…")
         settings = Settings() if config is None else settings_of(config, where="the configuration")
         if given is not None:
             return settings, given if isinstance(given, Backend) else Adapter(given)
@@ -158,7 +161,7 @@ class SessionManager:
         session = Session(
             session_id,
             user_id,
-            {**(metadata or {}), **more},
+            {**({} if metadata is None else object_of(metadata, "metadata")), **more},
             title=title if title is not None else called,
             provider=provider,
             model=model,
@@ -170,7 +173,7 @@ class SessionManager:
             limits=self._limits,
         )
         if template is not None:
-            self._begin(session, template, values or {})
+            self._begin(session, template, {} if values is None else object_of(values, "values"))
         if session_id is not None and self.store.get(session_id) is not None:
             raise SessionError(
                 f"session already exists with session_id: {session_id}", hint="get it, or choose another"
@@ -183,7 +186,7 @@ class SessionManager:
         return self.create_session(title=name or template.replace("_", " "), template=template, values=values)
 
     def _begin(self, session: Session, name: str, values: Mapping[str, Json]) -> None:
-        template = self.templates.get(name)
+        template = self.templates.get(check_text(name, "template"))
         if template is None:
             raise InvalidInput(f"unknown template: {name} (there are {', '.join(sorted(self.templates))})")
         begin(session, name, template, values)
@@ -249,9 +252,6 @@ class SessionManager:
         sort: str = "updated",
     ) -> list[Session]:
         """Sessions, the last written to first, without fetching a message; the limit counts those that are meant."""
-        for number in (limit, offset):
-            if number is not None and number < 0:
-                raise InvalidInput("limit and offset must not be negative")
         selection = Selection(
             user_id=user_id,
             agent_id=agent_id,
@@ -289,7 +289,7 @@ class SessionManager:
         ]
 
     def _named(self, name: str) -> Session | None:
-        found = self.store.select(Selection(title=name.strip(), limit=1))
+        found = self.store.select(Selection(title=check_text(name, "name").strip(), limit=1))
         return self._out(found[0]) if found else None
 
     def _must(self, session_id: str) -> Session:
@@ -308,6 +308,8 @@ class SessionManager:
 
     def save(self, session: Session) -> None:
         """Save what was done to a session; raises `SessionDeleted` where it was deleted since it was loaded."""
+        if not isinstance(session, Session):
+            raise InvalidInput(f"only a Session can be saved, not a value of type {type(session).__name__}")
         self.store.save(session)
 
     def save_session(self, session: Session) -> None:
@@ -400,10 +402,11 @@ class SessionManager:
             self.users.meet(user_id)
             session.user_id = user_id
         if tags is not None:
-            session.tags[:] = dict.fromkeys(tags)
-        for key, value in (("description", description), ("config", None if config is None else dict(config))):
-            if value is not None:
-                session.metadata[f"coda.{key}"] = value
+            session.tags = tags
+        if description is not None:
+            session.metadata["coda.description"] = check_text(description, "description")
+        if config is not None:
+            session.metadata["coda.config"] = object_of(config, "config")
         self.store.save(session)
         return session
 
@@ -422,14 +425,14 @@ class SessionManager:
         return self._become(session, "paused")
 
     def _become(self, session: Session | str, status: str) -> Session:
-        chosen = self._must(session) if isinstance(session, str) else session
+        chosen = session if isinstance(session, Session) else self._must(session)
         chosen.status = status
         self.store.save(chosen)
         return chosen
 
     def archive_inactive(self, days: float = 30) -> int:
         """Archive the sessions that were not written to for that many days, and say how many those were."""
-        return self.store.archive_inactive(before_ms=self._clock() - int(days * DAY_MS) + 1)
+        return self.store.archive_inactive(before_ms=self._ago(days) + 1)
 
     def delete(self, session_id: str, *, owner: str | None = None) -> bool:
         """Hide a session until it is restored or purged; False where there is none, or it is not ``owner``'s."""
@@ -469,14 +472,19 @@ class SessionManager:
         """
         if (older_than_days, user_id, agent_id, status) == (None, None, None, None):
             raise InvalidInput("say which sessions", hint="clear_all deletes every one")
-        before_ms = None if older_than_days is None else self._clock() - int(older_than_days * DAY_MS)
+        before_ms = None if older_than_days is None else self._ago(older_than_days)
         selection = Selection(before_ms=before_ms, user_id=user_id, agent_id=agent_id, status=status)
         return self.store.delete_where(selection, dry_run=dry_run)
 
     def purge_deleted(self, *, older_than_days: float = 30) -> list[str]:
         """Remove for good what was deleted that long ago, and return the ids; raises `Unsupported` on other stores."""
-        before_ms = self._clock() - int(older_than_days * DAY_MS)
-        return self._sqlite("purge by age").purge_deleted(before_ms=before_ms)
+        return self._sqlite("purge by age").purge_deleted(before_ms=self._ago(older_than_days))
+
+    def _ago(self, days: float) -> int:
+        """The time that many days ago, UTC ms."""
+        if not isinstance(days, int | float) or not 0 <= days <= MAX_DAYS:
+            raise InvalidInput(f"days must be a number from 0 to {MAX_DAYS:,}")
+        return self._clock() - int(days * DAY_MS)
 
     def clear_all(self) -> int:
         """Delete every session, and say how many those were."""
@@ -487,7 +495,7 @@ class SessionManager:
     def get_session_context(self, session_id: str, max_tokens: int) -> Context:
         """The messages of a session that fit a model's window (`budget.fit`); of an unknown one none."""
         session = self.store.get(session_id)
-        return Context([], truncated=False) if session is None else budget.fit(session.all_messages(), max_tokens)
+        return budget.fit([] if session is None else session.all_messages(), max_tokens)
 
     def get_token_count(self, session_id: str) -> int:
         """About how many tokens a session's messages take; raises `SessionNotFound`."""
@@ -524,7 +532,7 @@ class SessionManager:
 
     def _sqlite(self, what: str) -> SQLiteSessionStore:
         if not isinstance(self.store, SQLiteSessionStore):
-            raise Unsupported(store=type(self.store).__name__, what=what)
+            raise Unsupported(store=self.store.kind, what=what)
         return self.store
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ..document import patched
 from ..errors import MessageIdsTaken
-from ..model import Json, check_text
+from ..model import Json
 from ..registers import value_of
 from .delta import Delta
 from .items import Item, edited, repeated
@@ -114,8 +114,8 @@ def save(work: Work, delta: Delta, items: Sequence[Item]) -> Row | None:
 
 
 def carried(text: str | None) -> str | None:
-    """Text as PostgreSQL can carry it, which knows no NUL; `given` is the way back. Raises `InvalidInput`."""
-    if text is None or ("\0" not in check_text(text, "text") and "\x01" not in text):
+    """Text as PostgreSQL can carry it, which knows no NUL; `given` is the way back."""
+    if text is None or ("\0" not in text and "\x01" not in text):
         return text
     return text.replace("\x01", "\x01\x02").replace("\0", "\x01\x01")
 

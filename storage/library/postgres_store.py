@@ -13,7 +13,7 @@ import msgspec
 
 from ..database import random_text, wall_ms
 from ..errors import SessionDeleted, SessionNotFound, StoreDamaged
-from ..model import Message, SessionHeader, check_session_id, format_ms, parse_time
+from ..model import Message, SessionHeader, check_session_id, check_text, format_ms, parse_time
 from .contract import Backend, Selection, User
 from .delta import Delta, Snapshot
 from .items import Item, item, message
@@ -50,7 +50,7 @@ class PostgresSessionStore(Backend):
     """Sessions in one schema of a PostgreSQL database; its tables are made at the first call.
 
     ``pool_size`` bounds the connections that are open at once. ``clock`` gives UTC ms, ``ids`` that many random
-    characters. Raises `MissingDriver`, and `InvalidInput` for what is no URL.
+    characters. Raises `MissingDriver`, and `InvalidInput` for what is no URL. Needs PostgreSQL 12 or later.
     """
 
     def __init__(
@@ -150,7 +150,8 @@ class PostgresSessionStore(Backend):
     def find_user(self, user_id: str) -> User | None:
         """The profile of a user."""
         row = self._row(
-            "SELECT profile::text FROM steno.users WHERE id = %s AND deleted_ms IS NULL", (carried(user_id),)
+            "SELECT profile::text FROM steno.users WHERE id = %s AND deleted_ms IS NULL",
+            (carried(check_text(user_id, "user id")),),
         )
         return None if row is None else self._user(row)
 
@@ -261,7 +262,7 @@ def _conditions(selection: Selection) -> tuple[str, list[Any]]:
         ("agent_id = %s", carried(selection.agent_id)),
         ("left(shown, 255) = left(%s, 255)", title),
         ("shown = %s", title),
-        ("status = %s", carried(selection.status)),
+        ("status = %s", selection.status),
         ("updated_ms >= %s", selection.since_ms),
         ("updated_ms < %s", selection.before_ms),
     ]

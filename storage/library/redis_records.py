@@ -82,10 +82,10 @@ class Found(msgspec.Struct, frozen=True):
         return max(self.head.touched, self.head.newest)
 
     @property
-    def snapshot(self) -> Snapshot:
+    def header(self) -> SessionHeader:
         """The same as everybody sees it."""
         fixed, head = self.fixed, self.head
-        header = SessionHeader(
+        return SessionHeader(
             id=self.id,
             title=self.title,
             status=head.status,
@@ -103,7 +103,11 @@ class Found(msgspec.Struct, frozen=True):
             automatic_title=not fixed.title,
             size_bytes=head.size,
         )
-        return Snapshot(header, head.pushed)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The header with its revision."""
+        return Snapshot(self.header, self.head.pushed)
 
     def picked(self, selection: Selection) -> bool:
         """Say whether it is meant."""

@@ -156,7 +156,7 @@ local removed, taken, lines = {}, {}, {}
 if save.rewrites then
     for _, message in ipairs(save.removed) do removed[message] = true end
 end
-for at = 4, #ARGV, 2 do
+for at = 4, h and #ARGV or 0, 2 do
     local place = tonumber(redis.call('HGET', places, ARGV[at]))
     if place and not removed[ARGV[at]] and place > (save.cleared or 0) then
         taken[#taken + 1] = ARGV[at]
@@ -170,6 +170,7 @@ local before  -- the indexes that it stood in, where that may change or all are 
 if save.fixed or save.rewrites or h.automatic == '' or h.ttl ~= ttl or ttl > 0 then before = h and indexes(h) or {} end
 
 if not h then
+    redis.call('DEL', list, places)  -- of one whose header somebody removed by hand
     -- Places begin at a time, so that those of a session of this id that is gone are not given again.
     h = {count = 0, size = 0, newest = 0, touched = save.created, version = 0, pushed = save.touched,
          offset = save.touched, floor = save.touched, status = 'active', automatic = ''}
@@ -284,7 +285,7 @@ return 1
 """
 )
 
-EDITED = (
+BASE = (
     _SESSION
     + """
 local h, packed = load(head)
@@ -292,7 +293,7 @@ if not h then return false end
 local items = {}
 for at = 3, #ARGV do
     local place = tonumber(redis.call('HGET', places, ARGV[at]))
-    items[#items + 1] = place and place > h.floor and redis.call('LINDEX', list, place - h.offset - 1)
+    items[#items + 1] = place and place > h.floor and redis.call('LINDEX', list, place - h.offset - 1) or false
 end
 return {packed, items}
 """

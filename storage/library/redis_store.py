@@ -33,10 +33,10 @@ _STALE = _UNDECIDED = 0
 _TIMED = ("all", "user:", "deleted")
 """The beginnings of those indexes that are sorted by the last write."""
 
-_APPEND, _SAVE, _HIDE, _RESTORE, _PURGE, _EDITED, _NEWEST, _PAGE, _HEADERS, _ALIVE, _PROFILE = map(
+_APPEND, _SAVE, _HIDE, _RESTORE, _PURGE, _BASE, _NEWEST, _PAGE, _HEADERS, _ALIVE, _PROFILE = map(
     Script,
     (
-        scripts.APPEND, scripts.SAVE, scripts.HIDE, scripts.RESTORE, scripts.PURGE, scripts.EDITED,
+        scripts.APPEND, scripts.SAVE, scripts.HIDE, scripts.RESTORE, scripts.PURGE, scripts.BASE,
         scripts.NEWEST, scripts.PAGE, scripts.HEADERS, scripts.ALIVE, scripts.PROFILE,
     ),
 )  # fmt: skip
@@ -56,7 +56,7 @@ class RedisSessionStore(Backend):
     ``ttl`` is how many seconds a session lives after each save of it; None keeps it until it is purged. An expired
     session is gone: it is not found, listed or counted. ``clock`` gives UTC ms, ``ids`` that many random characters.
     Nothing is sent before the first call. Raises `MissingDriver`, and `InvalidInput` for what is no URL.
-    Redis Cluster is not supported: the keys of one save do not lie in one slot.
+    Needs Redis 6 or later, and one server: the keys of one save do not lie in one slot of a Redis Cluster.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class RedisSessionStore(Backend):
         if delta.only_adds and self.ttl is None:
             reply = self._appended(delta)
             if reply != _UNDECIDED:
-                return self._found(delta.id, reply).snapshot.header
+                return self._found(delta.id, reply).header
         base = None if delta.new or not _patches(delta) else self._base(delta)
         added = delta.added
         while True:
@@ -99,7 +99,7 @@ class RedisSessionStore(Backend):
             elif isinstance(reply, list):
                 added = self._unrepeated(delta, added, *reply)
             else:
-                return self._found(delta.id, reply).snapshot.header
+                return self._found(delta.id, reply).header
 
     def _appended(self, delta: Delta) -> Any:
         items = [item(each) for each in delta.added]
@@ -123,7 +123,7 @@ class RedisSessionStore(Backend):
 
     def _base(self, delta: Delta) -> _Base | None:
         """What stands there that the delta patches; None where there is no session."""
-        reply = self._run(_EDITED, delta.id, *delta.edited)
+        reply = self._run(_BASE, delta.id, *delta.edited)
         if reply is None:
             return None
         packed, lines = reply
@@ -290,7 +290,10 @@ class RedisSessionStore(Backend):
             raise StoreDamaged(server=self._link.server, what=what, reason="no header of ours") from exc
 
     def _found(self, session_id: str, packed: bytes) -> Found:
-        return self._opened(lambda given: found(session_id, given), packed, f"session {session_id}")
+        try:
+            return found(session_id, packed)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise self._damaged(f"session {session_id}", exc) from exc
 
     def _messages(self, lines: Sequence[bytes], session_id: str) -> list[Message]:
         return [self._opened(message, text_of(line), f"session {session_id}") for line in lines]
@@ -299,7 +302,10 @@ class RedisSessionStore(Backend):
         try:
             return decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise StoreDamaged(server=self._link.server, what=what, reason=str(exc)) from exc
+            raise self._damaged(what, exc) from exc
+
+    def _damaged(self, what: str, exc: Exception) -> StoreDamaged:
+        return StoreDamaged(server=self._link.server, what=what, reason=str(exc))
 
 
 def _patches(delta: Delta) -> bool:
@@ -310,7 +316,7 @@ def _patches(delta: Delta) -> bool:
 def _index(selection: Selection) -> tuple[str, bool]:
     """The shortest index in which all that are meant stand, and whether no others do (by time apart)."""
     facets = {"title": selection.title, "agent": selection.agent_id, "user": selection.user_id}
-    wanted = [f"{name}:{check_text(value, name)}" for name, value in facets.items() if value is not None]
+    wanted = [f"{name}:{value}" for name, value in facets.items() if value is not None]
     plain = selection.status is None and selection.archived
     if selection.deleted:
         return "deleted", plain and not wanted

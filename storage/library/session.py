@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
 from threading import RLock
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Never, overload
 
 import msgspec
 
@@ -26,6 +27,7 @@ from ..model import (
     SessionHeader,
     automatic_title,
     check_content,
+    check_count,
     check_message_id,
     check_object,
     check_session_id,
@@ -34,8 +36,11 @@ from ..model import (
     check_text,
     check_title,
     format_ms,
+    list_of,
+    object_of,
     parse_time,
 )
+from ..rows import check_size, content_column, encode_json
 from . import checkpoints
 from .checkpoints import Checkpoint
 from .delta import FIELDS, Delta
@@ -45,6 +50,12 @@ from .transcript import Source, Transcript, in_order, weight
 CONTEXT, CHECKPOINTS = "steno.context", "steno.checkpoints"
 """Keys of the state under which a session's context and checkpoints are kept; `Session.state` does not show them."""
 
+_CHECKS: dict[str, Callable[[object], Json]] = {
+    "status": check_status,
+    "provider": partial(check_text, what="provider"),
+    "model": partial(check_text, what="model"),
+    "user_id": partial(check_text, what="user_id"),
+}
 _DIRECT = ("id", "timestamp", "sender", "parent", "model", "usage", "metadata")
 
 
@@ -77,6 +88,11 @@ class Messages(Sequence[Message]):
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._session.all_messages())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Messages | list | tuple) and list(self) == list(other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"<{len(self)} messages of {self._session.id}>"
@@ -126,7 +142,7 @@ class Session:
                 created_at=format_ms(created_ms),
                 updated_at=format_ms(created_ms),
                 message_count=0,
-                forked_from=None if forked_from is None else dict(forked_from),
+                forked_from=None if forked_from is None else object_of(forked_from, "forked_from"),
                 automatic_title=True,
             ),
             revision=0,
@@ -138,11 +154,13 @@ class Session:
         self.title = "" if given is None else check_title(given)
         self.status = status
         self.provider, self.model, self.user_id = provider, model, user_id
-        self.tags = list(dict.fromkeys(check_tag(tag) for tag in tags))
-        self.metadata |= copy.deepcopy(check_object(dict(metadata or {}), "metadata"))
+        self.tags = tags
+        if metadata is not None:
+            self.metadata = object_of(metadata, "metadata")
         if agent_id is not None:
             self.metadata["agent_id"] = check_text(agent_id, "agent_id")
-        self.state |= copy.deepcopy(check_object(dict(state or {}), "state"))
+        if state is not None:
+            self.state = object_of(state, "state")
 
     @classmethod
     def of(
@@ -187,7 +205,6 @@ class Session:
             revision=revision,
             cached=limits.cached_messages,
         )
-        self.id = header.id
         self.title = header.title
         self.status = header.status
         self.provider, self.model, self.user_id = header.provider, header.model, header.user_id
@@ -213,7 +230,7 @@ class Session:
 
     @tags.setter
     def tags(self, value: Iterable[str]) -> None:
-        self._tags[:] = [check_tag(tag) for tag in _texts(value)]
+        self._tags[:] = dict.fromkeys(check_tag(tag) for tag in list_of(value, "tags"))
 
     @property
     def metadata(self) -> dict[str, Json]:
@@ -241,6 +258,11 @@ class Session:
     @context.setter
     def context(self, value: Mapping[str, Json]) -> None:
         _become(self._context, value, "context")
+
+    @property
+    def id(self) -> str:
+        """The id, which never changes."""
+        return self._base.id
 
     @property
     def session_id(self) -> str:
@@ -332,6 +354,9 @@ class Session:
         """Say whether anything waits to be saved."""
         return not self.delta().empty
 
+    def __reduce__(self) -> Never:
+        raise InvalidInput("a session is not copied or pickled", hint="use to_json and from_json, or get it by its id")
+
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.title!r}: {self.message_count} messages>"
 
@@ -371,16 +396,20 @@ class Session:
 
     def add_messages(self, messages: Sequence[Mapping[str, Json]]) -> list[Message]:
         """Add messages given as dicts, all or none."""
+        given = list_of(messages, "messages")
         with self.lock:
             done: list[Message] = []
+            before = self.title, self._automatic, self.status
             try:
-                done.extend(self._admit(self._made(each, None, None, {})) for each in messages)
+                done.extend(self._admit(self._made(each, None, None, {})) for each in given)
             except BaseException:
+                self.title, self._automatic, self.status = before
                 self._transcript.remove([each.id for each in done])
                 raise
             return done
 
     def _admit(self, made: Message) -> Message:
+        _check_size(made)
         limit = self.limits.size_bytes
         if limit is not None and self._transcript.size_bytes + weight(made) > limit:
             raise SessionTooLarge(session=self.id, limit_bytes=limit)
@@ -421,13 +450,19 @@ class Session:
             free = self._free_id(given.get("id"))
             return from_dict(given, id=free, timestamp=timestamp, is_message=self._transcript.has)
         if message is not None and message not in ROLES:
-            raise InvalidInput(f"invalid role: {message} (valid: {', '.join(ROLES)})", hint="any other goes as role=…")
+            if not isinstance(message, str):
+                raise InvalidInput(
+                    f"a message is a dict, or a role and its text, not a value of type {type(message).__name__}"
+                )
+            raise InvalidInput(
+                f"invalid role: {message:.60} (valid: {', '.join(ROLES)})", hint="any other goes as role=…"
+            )
         chosen = message if role is None else role
         if chosen is None:
             raise InvalidInput("a message must have a role")
         fields: dict[str, Any] = {name: more[name] for name in _DIRECT if more.get(name) is not None}
         fields.setdefault("timestamp", timestamp)
-        if "parent" in fields and not self._transcript.has(fields["parent"]):
+        if "parent" in fields and not self._transcript.has(check_text(fields["parent"], "parent")):
             raise InvalidInput(f"there is no message {fields['parent']} in this session to reply to")
         fields["id"] = self._free_id(fields.get("id"))
         usage = usage_of(more.get("token_usage"), more.get("cost"))
@@ -466,9 +501,9 @@ class Session:
         ``limit`` alone (or ``last_n``) keeps the newest that many; with ``offset`` that many are skipped from the
         beginning, and ``limit`` counts from there. Raises `InvalidInput` for a negative number.
         """
-        for number in (limit, offset, last_n):
-            if number is not None and number < 0:
-                raise InvalidInput("limit and offset must not be negative")
+        for name, number in (("limit", limit), ("offset", offset), ("last_n", last_n)):
+            if number is not None:
+                check_count(number, name)
         newest = last_n if last_n is not None else (limit if offset is None else None)
         with self.lock:
             known = self._transcript.newest(newest if include_system else None)
@@ -504,6 +539,7 @@ class Session:
             bare = without_extra(old, fields)
             metadata = _merged(bare.metadata, check_object(fields.pop("metadata", {}), "metadata"))
             new = check_fields(msgspec.structs.replace(bare, **fields, metadata=metadata))
+            _check_size(new)
             self._transcript.edit(old, new)
             self._touch()
             return new
@@ -511,7 +547,7 @@ class Session:
     def remove_messages(self, message_ids: Collection[str]) -> None:
         """Remove messages; ids that are not there are passed over."""
         with self.lock:
-            self._transcript.remove(message_ids)
+            self._transcript.remove(list_of(message_ids, "message_ids"))
             self._touch()
 
     def clear_messages(self) -> None:
@@ -537,8 +573,7 @@ class Session:
 
     def truncate_messages(self, max_messages: int) -> int:
         """Keep the newest ``max_messages``, remove the others, and say how many those were."""
-        if max_messages < 0:
-            raise InvalidInput("max_messages must not be negative")
+        check_count(max_messages, "max_messages")
         with self.lock:
             extra = self.message_count - max_messages
             if extra <= 0:
@@ -563,7 +598,7 @@ class Session:
     def message(self, message_id: str) -> Message:
         """The message of this id; raises `MessageNotFound`."""
         with self.lock:
-            found = self._transcript.find(message_id)
+            found = self._transcript.find(check_text(message_id, "message id"))
         if found is None:
             raise MessageNotFound(session=self.id, message=message_id)
         return found
@@ -582,8 +617,7 @@ class Session:
 
     def rewind_n_messages(self, count: int) -> int:
         """Remove the newest ``count`` messages and say how many those were; raises `InvalidInput` below 0."""
-        if count < 0:
-            raise InvalidInput("the number of messages must not be negative")
+        check_count(count, "the number of messages")
         with self.lock:
             known = self.all_messages()
             keep = max(len(known) - count, 0)
@@ -642,18 +676,17 @@ class Session:
     def set_state(self, key: str, value: Json) -> None:
         """Keep any JSON value under a key of the state."""
         with self.lock:
-            self.state |= check_object({key: copy.deepcopy(value)}, "state")
+            self.state[check_text(key, "a key of the state")] = object_of({"value": value}, "state")["value"]
             self._touch()
 
     def get_state(self, key: str, default: Any = None) -> Any:
         """The value under a key of the state, or ``default``."""
-        return self.state.get(key, default)
+        return self.state.get(check_text(key, "a key of the state"), default)
 
     def update_metadata(self, metadata: Mapping[str, Json]) -> None:
         """Merge objects to any depth; lists and all else replace, None is kept as null. Other keys stay."""
         with self.lock:
-            patch = copy.deepcopy(check_object(dict(metadata), "metadata"))
-            self.metadata = _merged(self.metadata, patch)
+            self.metadata = _merged(self.metadata, object_of(metadata, "metadata"))
             self._touch()
 
     def remove_metadata(self, *keys: str) -> None:
@@ -687,11 +720,11 @@ class Session:
             base = self._base
             before = "" if base.automatic_title else base.title
             now = self._given_title()
-            fields: dict[str, Json] = {} if now == before else {"title": check_text(now, "title") or None}
+            fields: dict[str, Json] = {} if now == before else {"title": None if now == "" else check_title(now)}
             for name in FIELDS[1:]:
                 value = getattr(self, name)
                 if value != getattr(base, name):
-                    fields[name] = None if value is None else check_text(value, name)
+                    fields[name] = None if value is None else _CHECKS[name](value)
             check_status(self.status)
             tags = list(dict.fromkeys(check_tag(tag) for tag in self.tags))
             messages = self._transcript.changes()
@@ -714,7 +747,7 @@ class Session:
 
     def _given_title(self) -> str:
         """The title that somebody chose; empty where it is made from the first message."""
-        return "" if self.title == self._automatic else self.title
+        return "" if self.title in (None, "", self._automatic) else self.title
 
     def renew(self, message_ids: Collection[str]) -> None:
         """Give messages that wait to be saved new ids, since the store's session has theirs for others."""
@@ -807,6 +840,8 @@ class Session:
     @classmethod
     def from_dict(cls, given: Mapping[str, Json], *, clock: Callable[[], int] = wall_ms) -> Session:
         """A new session equal to the one that `to_dict` described; raises `InvalidInput`."""
+        if not isinstance(given, Mapping):
+            raise InvalidInput(f"not a session (a value of type {type(given).__name__})")
         try:
             session = cls(
                 given["session_id"],
@@ -830,7 +865,8 @@ class Session:
                 )
         except (KeyError, msgspec.ValidationError) as exc:
             raise InvalidInput(f"not a session ({exc})") from exc
-        session.context |= copy.deepcopy(check_object(dict(given.get("context") or {}), "context"))
+        if given.get("context") is not None:
+            session.context = given["context"]
         for message in messages:
             session._transcript.add(check_fields(message))
         session._updated_ms = updated_ms
@@ -841,9 +877,9 @@ class Session:
         """The session of `to_json`; raises `InvalidInput`."""
         try:
             given = msgspec.json.decode(text)
-        except msgspec.DecodeError as exc:
+        except (TypeError, ValueError) as exc:
             raise InvalidInput(f"not a session ({exc})") from exc
-        return cls.from_dict(check_object(given, "a session"), clock=clock)
+        return cls.from_dict(given, clock=clock)
 
 
 def _changes(old: dict[str, Json], new: dict[str, Json], what: str) -> list[tuple[str, bytes]]:
@@ -860,15 +896,9 @@ def _alike(one: SessionHeader, other: SessionHeader) -> bool:
 
 
 def _become(held: dict[str, Json], new: Mapping[str, Json], what: str) -> None:
-    kept = dict(check_object(new if isinstance(new, dict) else dict(new), what))
+    kept = object_of(new, what)
     held.clear()
     held |= kept
-
-
-def _texts(value: Iterable[str]) -> list[str]:
-    if isinstance(value, str):
-        raise InvalidInput("tags must be a list of texts")
-    return list(value)
 
 
 def _merged(old: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
@@ -877,6 +907,12 @@ def _merged(old: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Jso
         before = merged.get(key)
         merged[key] = _merged(before, value) if isinstance(value, dict) and isinstance(before, dict) else value
     return merged
+
+
+def _check_size(message: Message) -> None:
+    """Refuse here what no store would keep: a session that holds it could not be saved again."""
+    more = [encode_json(part) for part in (message.usage, message.metadata) if part]
+    check_size(content_column(message.content), *more)
 
 
 def _moment(ms: int) -> datetime:

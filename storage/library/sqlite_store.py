@@ -7,13 +7,15 @@ and births like any other write, so it syncs (tests/contract/test_session_stores
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ..audit import AuditEntry, audit
 from ..backup import backup
@@ -33,7 +35,20 @@ from ..feed import Changes, NewArrival, changes, follow
 from ..forks import fork
 from ..home import private_directory
 from ..listing import Condition, Filter
-from ..model import Json, Message, NewMessage, SessionHeader, check_actor, check_session_id, format_ms, parse_time
+from ..model import (
+    Json,
+    Message,
+    NewMessage,
+    SessionHeader,
+    check_actor,
+    check_count,
+    check_name,
+    check_session_id,
+    check_text,
+    format_ms,
+    object_of,
+    parse_time,
+)
 from ..purge import is_shrunk, purge_history, purge_message, purge_session, shrink
 from ..registers import text_of
 from ..retention import archive_inactive, delete_where
@@ -52,8 +67,26 @@ DEFAULT_TABLE = "sessions"
 SEPARATOR = "\u241f"
 """Between the name of a space and an id in it; the default space has neither (docs/decisions/0007)."""
 
-_OF_HITS = {"role", "since_ms", "before_ms", "archived", "offset", "marks"}
+_OF_SESSIONS = ("title", "tags", "project", "provider", "model", "user_id", "status")
 _ORDERS = {"updated": "updated_ms DESC, id", "created": "created_ms, no", "title": "folded(title), id"}
+
+
+class _Narrowed(msgspec.Struct, frozen=True):
+    """What a search may be narrowed by; the times are those of messages."""
+
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    project: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    user_id: str | None = None
+    status: str | None = None
+    role: str | None = None
+    since_ms: Annotated[int, Meta(ge=0)] | None = None
+    before_ms: Annotated[int, Meta(ge=0)] | None = None
+    archived: bool = False
+    offset: Annotated[int, Meta(ge=0)] = 0
+    marks: tuple[str, str] = ("**", "**")
 
 
 class SQLiteSessionStore(Backend):
@@ -78,9 +111,13 @@ class SQLiteSessionStore(Backend):
         clock: Callable[[], int] = wall_ms,
         ids: Callable[[int], str] = random_text,
     ) -> None:
-        self.path = Path(path).expanduser()
+        if durability not in ("normal", "full"):
+            raise InvalidInput(f"durability must be normal or full, not {durability!r:.60}")
+        if check_count(pool_size, "pool_size") < 1:
+            raise InvalidInput("pool_size must be at least 1")
+        self.path = _path(path).expanduser()
         self.clock, self.ids, self.limits = clock, ids, limits
-        self.table_name = check_session_id(table_name)
+        self.table_name = check_name(table_name, "table_name")
         if SEPARATOR in table_name:
             raise InvalidInput(f"table_name cannot hold {SEPARATOR}")
         self._prefix = "" if table_name == DEFAULT_TABLE else table_name + SEPARATOR
@@ -163,20 +200,28 @@ class SQLiteSessionStore(Backend):
     def apply(self, delta: Delta) -> SessionHeader:
         """Bring a session up to a delta in one transaction."""
         inner = self.inner(delta.id)
-        added = [_new(each) for each in delta.added]
-        with self.database() as store, store.transaction():
-            if not delta.only_adds:
-                self._prepare(store, inner, delta)
-                self._change_messages(store, inner, delta)
-            try:
-                store.extend(inner, added, wake=delta.new)
-            except MessageExists:
+        with self.database() as store:
+            if delta.only_adds:
+                self._add(store, inner, delta)
+            else:
+                with store.transaction():
+                    self._prepare(store, inner, delta)
+                    self._change_messages(store, inner, delta)
+                    self._add(store, inner, delta)
+                    if delta.changes_header:
+                        self._apply_header(store, inner, delta)
+            row = store.row(inner)
+        assert row is not None  # a tombstone, if somebody purged it this moment
+        return self._shown(header(row))
+
+    def _add(self, store: Store, inner: str, delta: Delta) -> None:
+        try:
+            store.extend(inner, [_new(each) for each in delta.added], wake=delta.new)
+        except MessageExists:
+            with store.transaction():
                 store.extend(inner, self._unknown(store, inner, delta), wake=delta.new)
-            except (SessionDeleted, SessionNotFound) as exc:
-                raise SessionDeleted(session=delta.id) from exc
-            if delta.changes_header:
-                self._apply_header(store, inner, delta)
-            return self._shown(store.get(inner))
+        except (SessionDeleted, SessionNotFound) as exc:
+            raise SessionDeleted(session=delta.id) from exc
 
     def _prepare(self, store: Store, inner: str, delta: Delta) -> None:
         row = store.find(inner)
@@ -316,7 +361,7 @@ class SQLiteSessionStore(Backend):
                 id=self.inner(fork_id),
                 title=title,
                 reason=reason,
-                metadata=None if metadata is None else dict(metadata),
+                metadata=None if metadata is None else object_of(metadata, "metadata"),
             )
             return self._session(Snapshot(self._shown(made), store.last_seq))
 
@@ -419,7 +464,7 @@ class SQLiteSessionStore(Backend):
         Raises `SessionNotFound`, and `AmbiguousRef` naming the candidates.
         """
         space, within = self._space
-        inner = self._prefix + ref
+        inner = self._prefix + check_text(ref, "a session's id or title")
         with self.database() as store:
             for where, values in (
                 ("id = ?", (inner,)),
@@ -438,8 +483,9 @@ class SQLiteSessionStore(Backend):
 
     def changes(self, since: int = 0, *, session: str | None = None, limit: int = 1000) -> Changes:
         """What changed behind a number of the feed, and the number to go on from (`storage.feed.changes`)."""
+        within = None if session is None else self.inner(session)
         with self.database() as store:
-            found = changes(store, since, session=None if session is None else self.inner(session), limit=limit)
+            found = changes(store, check_count(since, "since"), session=within, limit=check_count(limit, "limit"))
         here = [each for each in found.items if self._is_here(each.session)]
         items = [msgspec.structs.replace(each, session=self.outer(each.session)) for each in here]
         return msgspec.structs.replace(found, items=items)
@@ -457,7 +503,8 @@ class SQLiteSessionStore(Backend):
         if not self.on_disk:
             raise Unsupported(store=type(self).__name__, what="messages of other processes to follow")
         with self.database() as store:
-            return follow(store, self.inner(session_id), since=since, stop=stop)
+            known = None if since is None else check_count(since, "since")
+            return follow(store, self.inner(session_id), since=known, stop=stop)
 
     def audit(self, session_id: str) -> list[AuditEntry]:
         """Every change of a session with who made it, what stood there and what stands there since."""
@@ -467,23 +514,28 @@ class SQLiteSessionStore(Backend):
     def search(self, query: str, *, limit: int = 20, session: str | None = None, **filters: Any) -> list[Hit]:
         """Messages and titles in which a query finds something, the best first.
 
-        ``filters`` are the fields of `storage.listing.Filter`, and role, since_ms, before_ms and archived of
-        `storage.search.search`. Raises `InvalidInput` for a blank query or an unknown filter, and `SessionNotFound`.
+        ``filters`` are those of docs/library/search.md. Raises `InvalidInput` for a blank query or what is no filter,
+        and `SessionNotFound`.
         """
-        of_hits = {name: filters.pop(name) for name in _OF_HITS & filters.keys()}
-        unknown = filters.keys() - set(Filter.__struct_fields__)
+        unknown = filters.keys() - set(_Narrowed.__struct_fields__)
         if unknown:
             raise InvalidInput(f"a search has no filter {', '.join(sorted(unknown))}")
+        try:
+            narrowed = msgspec.structs.asdict(msgspec.convert(filters, _Narrowed))
+        except msgspec.ValidationError as exc:
+            raise InvalidInput(f"a search is not filtered so: {exc}") from exc
+        chosen = Filter(also=(self._space,), **{name: narrowed.pop(name) for name in _OF_SESSIONS})
+        within = None if session is None else self.inner(session)
         with self.database() as store:
-            within = None if session is None else self.inner(session)
-            chosen = Filter(also=(self._space,), **filters)
-            found = search(store, query, chosen=chosen, limit=limit, session=within, **of_hits).hits
+            found = search(
+                store, query, chosen=chosen, limit=check_count(limit, "limit"), session=within, **narrowed
+            ).hits
         return [msgspec.structs.replace(hit, session=self.outer(hit.session)) for hit in found]
 
     def backup(self, target: Path | str) -> Path:
         """Copy the whole file consistently while it is in use (`storage.backup.backup`)."""
         with self.database() as store:
-            return backup(store, Path(target))
+            return backup(store, _path(target))
 
     def vacuum(self) -> None:
         """Give the room of what was deleted back to the disk."""
@@ -514,6 +566,12 @@ def _user(row: Sequence[Any]) -> User:
         last_name=row[6],
         metadata=decode_json(row[7]),
     )
+
+
+def _path(value: Path | str) -> Path:
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
+        raise InvalidInput(f"not the path of a file: {value!r:.60}")
+    return Path(value)
 
 
 def _same(message: Message, stored: Message | None) -> bool:

@@ -29,11 +29,22 @@ TEMPLATES: Mapping[str, Template] = {
 
 
 def begin(session: Session, name: str, template: Template, values: Mapping[str, Json]) -> None:
-    """Make a template's instruction a new session's first message; raises `InvalidInput` where a value is missing."""
-    wanted = {field for _, field, _, _ in string.Formatter().parse(template.system_prompt) if field}
+    """Make a template's instruction a new session's first message; raises `InvalidInput` where that cannot be."""
+    wanted = _placeholders(name, template)
     missing = wanted - values.keys()
     if missing:
         raise InvalidInput(f"template {name} needs {', '.join(sorted(missing))}")
     text = template.system_prompt.format(**{key: values[key] for key in wanted})
     session.update_metadata({**template.metadata, **values, "template": name, "created_from_template": True})
     session.add_system_message(text)
+
+
+def _placeholders(name: str, template: Template) -> set[str]:
+    try:
+        parts = list(string.Formatter().parse(template.system_prompt))
+    except ValueError as exc:
+        raise InvalidInput(f"template {name} cannot be filled in ({exc})", hint="write {{ for a brace") from exc
+    for _, field, form, conversion in parts:
+        if field is not None and (form or conversion or not field.isidentifier()):
+            raise InvalidInput(f"template {name} cannot be filled in: a placeholder is a name alone", hint="as {name}")
+    return {field for _, field, _, _ in parts if field is not None}

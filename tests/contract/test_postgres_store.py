@@ -78,16 +78,30 @@ def test_a_schema_that_somebody_made_for_us_is_used(
     assert contents(store) == ["a"]
 
 
+def test_who_may_not_create_uses_the_tables_that_are_there(
+    store: PostgresSessionStore, connection: psycopg.Connection, postgres_url: str, postgres_schema: str
+):
+    made(store, "one", "a")
+    grants = f"""CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA {postgres_schema} TO guest;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {postgres_schema} TO guest"""
+    connection.execute(grants.encode())
+    guest = PostgresSessionStore(postgres_url.replace("steno@", "guest@"), schema=postgres_schema)
+    made(guest, "two", "b")
+    assert contents(guest, "one") == ["a"]
+    guest.close()
+    connection.execute("DROP OWNED BY guest; DROP ROLE guest")
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\0", "\x01", "\x01\x02\0\x01", "\0\0\x01\x01"])
 def test_characters_that_postgresql_cannot_carry_come_back(store: PostgresSessionStore, text: str):
-    session = made(store, "one", text, user_id=text, provider=text, model=text, metadata={"agent_id": text, text: text})
-    session.title = text
+    session = made(store, "one", text, provider=text, model=text, metadata={"agent_id": text, text: text})
+    session.set_state(text, text)
     store.save(session)
     again = loaded(store)
-    assert (again.title, again.user_id, again.provider, again.model) == (text, text, text, text)
+    assert (again.provider, again.model, again.state) == (text, text, {text: text})
     assert again.metadata == {"agent_id": text, text: text}
-    for selection in (Selection(user_id=text), Selection(agent_id=text), Selection(title=text)):
-        assert [each.id for each in store.select(selection)] == ["one"]
+    assert [message.content for message in again.messages] == [text]
+    assert [each.id for each in store.select(Selection(agent_id=text))] == ["one"]
 
 
 def test_texts_longer_than_an_index_can_hold_are_kept_and_found(store: PostgresSessionStore):

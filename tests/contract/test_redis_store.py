@@ -9,9 +9,17 @@ import msgspec
 import pytest
 import redis
 
-from steno.storage.errors import InvalidInput, MissingDriver, StoreDamaged, StoreRefused, StoreUnreachable
+from steno.storage.errors import (
+    InvalidInput,
+    MissingDriver,
+    SessionDeleted,
+    StoreDamaged,
+    StoreRefused,
+    StoreUnreachable,
+)
 from steno.storage.library.contract import Selection
 from steno.storage.library.redis_store import RedisSessionStore
+from steno.storage.library.session import Session
 from steno.tests.contract.stores import Clock, Wire, contents, loaded, made
 
 
@@ -105,6 +113,15 @@ def test_a_session_expires_by_itself(redis_url: str, redis_prefix: str):
         pass
     assert store.list_for_user("ann") == []
     store.close()
+
+
+def test_saving_a_session_that_has_expired_raises(store: RedisSessionStore, client: redis.Redis):
+    session = made(store, "one", "a")
+    expire(client, "one")
+    session.add_message("user", "b")
+    with pytest.raises(SessionDeleted):
+        store.save(session)
+    assert keys_of(client, "one") == []
 
 
 def test_a_list_is_as_long_as_it_can_be_though_the_newest_have_expired(store: RedisSessionStore, client: redis.Redis):
@@ -232,16 +249,25 @@ def test_what_is_no_url_is_not_repeated():
     assert "secret" not in caught.value.line
 
 
-def test_an_item_that_something_else_wrote_is_reported(store: RedisSessionStore, client: redis.Redis):
+@pytest.mark.parametrize("item", [b"x", b'1\t1\tm\t\n{"role": 3}', b'1\t1\tm\t\n{"role": "\xff"}'])
+def test_an_item_that_something_else_wrote_is_reported(store: RedisSessionStore, client: redis.Redis, item: bytes):
     made(store, "one", "a")
-    client.rpush(f"{store.prefix}messages:one", '1\t1\tm\t\n{"role": 3}')
+    client.rpush(f"{store.prefix}messages:one", item)
     session = loaded(store)
     with pytest.raises(StoreDamaged, match="session one"):
         session.all_messages()
 
 
 @pytest.mark.parametrize(
-    "value", [b"x", b"", b"\xc1", msgspec.msgpack.encode({"pushed": 1}), msgspec.msgpack.encode({"fixed": "{"})]
+    "value",
+    [
+        b"x",
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode({"pushed": 1}),
+        msgspec.msgpack.encode({"fixed": "{"}),
+        b"\x81\xa1\xff\x01",
+    ],
 )
 def test_a_header_that_something_else_wrote_is_reported(store: RedisSessionStore, client: redis.Redis, value: bytes):
     session = made(store, "one", "a")
@@ -251,6 +277,17 @@ def test_a_header_that_something_else_wrote_is_reported(store: RedisSessionStore
     session.metadata["a"] = 1
     with pytest.raises(StoreDamaged, match="session one"):
         store.save(session)
+
+
+def test_what_somebody_left_of_a_session_by_removing_its_header_is_not_taken_for_a_new_ones(
+    store: RedisSessionStore, client: redis.Redis
+):
+    session = made(store, "one", "old")
+    client.delete(f"{store.prefix}session:one")
+    again = Session("one", clock=store.clock)
+    again.add_message({"role": "user", "content": "new", "id": session.messages[0].id})
+    store.save(again)
+    assert contents(store) == ["new"]
 
 
 def test_a_key_of_another_kind_is_refused(store: RedisSessionStore, client: redis.Redis):

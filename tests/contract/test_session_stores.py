@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steno.storage.errors import SessionDeleted, SessionNotFound, Unsupported
+from steno.storage.errors import InvalidInput, SessionDeleted, SessionNotFound, Unsupported
 from steno.storage.library.contract import Backend, Selection, User
 from steno.storage.library.session import Session
 from steno.storage.model import Message
@@ -52,6 +52,25 @@ def test_a_megabyte_of_content_comes_back(any_place: Place):
 
 def test_a_session_that_is_not_there_is_none(any_store: Backend):
     assert any_store.get("nobody") is None
+
+
+def test_thousands_of_messages_are_saved_at_once_and_come_back_in_order(place: Place):
+    texts = [f"{n}" for n in range(10_000)]
+    made(place.open(), "one", *texts)
+    assert contents(place.open()) == texts
+
+
+@pytest.mark.parametrize("field", ["title", "user_id", "provider", "model", "metadata", "state"])
+def test_half_a_character_is_refused_and_nothing_is_saved(any_store: Backend, field: str):
+    session = made(any_store, "one", "a")
+    if field in ("metadata", "state"):
+        getattr(session, field)["a"] = "\ud800"
+    else:
+        setattr(session, field, "\ud800")
+    session.add_message("user", "b")
+    with pytest.raises(InvalidInput):
+        any_store.save(session)
+    assert contents(any_store) == ["a"]
 
 
 def test_what_a_session_had_no_value_for_has_none_afterwards(any_place: Place):
@@ -229,6 +248,29 @@ def test_two_messages_that_were_given_one_id_are_both_kept(place: Place):
     place.open().save(first)
     place.open().save(second)
     assert contents(place.open()) == ["start", "of the first", "of the second"]
+
+
+def test_a_message_that_is_removed_and_added_again_is_there(place: Place):
+    session = made(place.open(), "one", "a")
+    session.add_message({"role": "user", "content": "b", "id": "m1"})
+    place.open().save(session)
+    session.remove_messages(["m1"])
+    place.open().save(session)
+    session.add_message({"role": "user", "content": "b", "id": "m1"})
+    place.open().save(session)
+    assert contents(place.open()) == ["a", "b"]
+
+
+def test_an_edit_of_a_message_that_was_removed_meanwhile_does_not_stop_a_save(place: Place):
+    made(place.open(), "one", "a", "b")
+    first, second = loaded(place.open()), loaded(place.open())
+    (one, _), (also_one, _) = first.messages, second.messages
+    first.remove_messages([one.id])
+    second.edit_message(also_one.id, metadata={"a": 1})
+    second.add_message("user", "c")
+    place.open().save(first)
+    place.open().save(second)
+    assert contents(place.open())[-2:] == ["b", "c"]
 
 
 def test_two_who_edit_different_messages_and_fields_both_keep_their_edits(place: Place):

@@ -1,4 +1,4 @@
-"""What a save costs on a server: turns and bytes, counted on the way there, do not grow with the session."""
+"""What a store on a server costs: turns and bytes, counted on the way there, do not grow with a session."""
 
 from __future__ import annotations
 

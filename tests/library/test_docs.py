@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -73,6 +74,18 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     os.environ.update(before)
 
 
+@pytest.fixture
+def _postgres(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty database."""
+    import psycopg
+
+    name = f"docs_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield postgres_url.rpartition("/")[0] + f"/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 @pytest.mark.usefixtures("_elsewhere")
 @pytest.mark.parametrize("name", sorted(path.name for path in PAGES.glob("*.md")))
 def test_the_examples_of_a_page_print_what_the_page_says(name: str, request: pytest.FixtureRequest):
@@ -83,7 +96,7 @@ def test_the_examples_of_a_page_print_what_the_page_says(name: str, request: pyt
             request.getfixturevalue("redis_prefix")  # an empty one
             code = code.replace(REDIS, request.getfixturevalue("redis_url"))
         if POSTGRES in code:
-            code = code.replace(POSTGRES, request.getfixturevalue("postgres_url"))
+            code = code.replace(POSTGRES, request.getfixturevalue("_postgres"))
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile("\n" * (block.line - 1) + code, PAGES / name, "exec"), names)

@@ -14,12 +14,14 @@ import pytest
 from steno import (
     InvalidInput,
     MemorySessionStore,
+    PostgresSessionStore,
     Session,
     SessionManager,
     SessionStore,
     SQLiteSessionStore,
     StenoError,
     Template,
+    store_from_environment,
 )
 
 _CYCLE: dict[str, Any] = {}
@@ -50,7 +52,7 @@ NOT_AN_OBJECT: dict[str, Any] = {"number": 5, "text": "x", "list": ["a"], "bytes
 NOT_A_LIST: dict[str, Any] = {"number": 5, "text": "abc"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def manager() -> Iterator[SessionManager]:
     with SessionManager(store=MemorySessionStore()) as made:
         yield made
@@ -58,6 +60,7 @@ def manager() -> Iterator[SessionManager]:
 
 @pytest.fixture
 def session(manager: SessionManager) -> Session:
+    manager.purge("one")
     made = manager.create_session("ada", session_id="one")
     made.add_message("user", "Hello!")
     made.add_message("assistant", "Hi there!")
@@ -99,7 +102,7 @@ _TEXTS: dict[str, Act] = {
     "branch_from": lambda m, _, v: m.create_session(branch_from=v),
     "template": lambda m, _, v: m.create_session(template=v),
     "user_id set": lambda m, s, v: (setattr(s, "user_id", v), m.save(s)),
-    "title set": lambda m, s, v: (setattr(s, "title", v or 5), m.save(s)),
+    "title set": lambda m, s, v: (setattr(s, "title", v), m.save(s)),
     "provider set": lambda m, s, v: (setattr(s, "provider", v), m.save(s)),
     "model set": lambda m, s, v: (setattr(s, "model", v), m.save(s)),
     "status set": lambda m, s, v: (setattr(s, "status", v), m.save(s)),
@@ -108,6 +111,7 @@ _TEXTS: dict[str, Act] = {
     "parent": lambda _, s, v: s.add_message("user", "x", parent=v),
     "tag": lambda _, s, v: s.add_tag(v),
     "key of the state": lambda _, s, v: s.set_state(v, 1),
+    "get_state": lambda _, s, v: s.get_state(v),
     "message": lambda _, s, v: s.message(v),
     "edit_message": lambda _, s, v: s.edit_message(v, content="x"),
     "checkpoint": lambda _, s, v: s.checkpoint(v),
@@ -116,7 +120,7 @@ _TEXTS: dict[str, Act] = {
     "resolve": lambda m, _, v: m.resolve(v),
     "delete": lambda m, _, v: m.delete(v),
     "purge": lambda m, _, v: m.purge(v),
-    "search": lambda m, _, v: m.search(v or 5),
+    "search": lambda m, _, v: m.search(v),
     "export": lambda m, s, v: m.export_session(s.id, v),
     "sort": lambda m, _, v: m.list_sessions(sort=v),
     "status of a list": lambda m, _, v: m.list_sessions(status=v),
@@ -128,7 +132,7 @@ _TEXTS: dict[str, Act] = {
     "e-mail": lambda m, _, v: m.users.create("bob", email=v),
     "archive": lambda m, _, v: m.archive(v),
     "save": lambda m, _, v: m.save(v),
-    "title of a fork": lambda m, s, v: m.forks.fork(s.id, title=v or 5),
+    "title of a fork": lambda m, s, v: m.forks.fork(s.id, title=v),
     "title of a search": lambda m, _, v: m.search("x", title=v),
     "role of a search": lambda m, _, v: m.search("x", role=v),
     "key of the changes": lambda m, _, v: m.store.changes(session=v),
@@ -229,8 +233,9 @@ def test_what_is_changed_by_methods_is_not_changed_otherwise(act: Callable[[Sess
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
 def test_a_session_is_not_copied_or_pickled(copied: Callable[[Session], object], session: Session):
-    with pytest.raises(InvalidInput, match="to_json"):
+    with pytest.raises(InvalidInput) as refused:
         copied(session)
+    assert "to_json" in refused.value.line
 
 
 def test_nobody_is_not_everybody(manager: SessionManager, session: Session):
@@ -241,6 +246,33 @@ def test_nobody_is_not_everybody(manager: SessionManager, session: Session):
     with pytest.raises(InvalidInput):
         manager.users.delete(nobody)
     assert manager.exists(session.id)
+
+
+def test_a_message_too_large_to_keep_is_refused_when_it_is_added(manager: SessionManager, session: Session):
+    with pytest.raises(InvalidInput, match="16 MiB"):
+        session.add_message("user", "x" * 17_000_000)
+    with pytest.raises(InvalidInput, match="16 MiB"):
+        session.edit_message(session.messages[0].id, metadata={"attachment": "x" * 17_000_000})
+    session.add_message("user", "What fits.")
+    manager.save(session)
+    assert session.message_count == 3
+
+
+def test_what_is_no_message_is_not_printed_in_full(session: Session):
+    wrong: Any = session.messages[0]
+    with pytest.raises(InvalidInput, match="value of type Message"):
+        session.add_message(wrong)
+    with pytest.raises(InvalidInput) as refused:
+        session.add_message("x" * 100_000, "x")
+    assert len(str(refused.value)) < 200
+
+
+def test_messages_of_which_one_is_wrong_leave_the_session_as_it_was(manager: SessionManager):
+    session = manager.create_session()
+    session.status = "archived"
+    with pytest.raises(InvalidInput):
+        session.add_messages([{"role": "user", "content": "A title."}, {"content": "nobody's"}])
+    assert (session.title, session.status, session.message_count) == ("", "archived", 0)
 
 
 def test_a_checkpoint_without_a_name_is_found_by_its_id_alone(session: Session):
@@ -289,10 +321,16 @@ def test_what_is_no_store_is_refused_at_once(store: Any):
         SessionManager(store=store)
 
 
+def test_the_address_of_a_server_is_enough_to_name_it():
+    names = {"STENO_POSTGRES_URL": "postgresql://localhost/steno", "STENO_SQLITE_PATH": "s.db"}
+    assert isinstance(store_from_environment(names), PostgresSessionStore)
+
+
 def test_a_store_in_the_place_of_the_configuration_is_told_where_to_go():
     store: Any = MemorySessionStore()
-    with pytest.raises(InvalidInput, match="store="):
+    with pytest.raises(InvalidInput) as refused:
         SessionManager(store)
+    assert "store=" in refused.value.line
 
 
 @pytest.mark.parametrize("prompt", ["Hello {", "Hello {}", "Hello {0}", "Hello {a.b}"])
@@ -302,11 +340,23 @@ def test_a_template_that_cannot_be_filled_in_is_refused(prompt: str, manager: Se
         manager.create_session(template="mine")
 
 
+def test_a_store_of_somebody_else_is_asked_for_no_id_that_cannot_be():
+    class Mine(SessionStore):
+        def get(self, session_id: str) -> None:
+            raise AssertionError(session_id)
+
+    wrong: Any = []
+    with SessionManager(store=Mine()) as manager:
+        for act in (manager.get_session, manager.delete, manager.exists, manager.get_messages):
+            with pytest.raises(InvalidInput):
+                act(wrong)
+
+
 def test_what_a_store_cannot_do_is_said_of_the_class_that_was_given():
     class Mine(SessionStore):
         def get(self, session_id: str) -> None: ...
 
     with SessionManager(store=Mine()) as manager:
         for act in (lambda: manager.search("x"), lambda: manager.forks.tree("x"), lambda: manager.backup("x")):
-            with pytest.raises(StenoError, match="^Mine has no"):
+            with pytest.raises(StenoError, match=r"^Mine has no"):
                 act()
