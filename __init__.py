@@ -14,19 +14,24 @@ if TYPE_CHECKING:
         InvalidInput,
         LocalStorageError,
         MessageNotFound,
+        MessagePurged,
         MissingDriver,
         SessionDeleted,
         SessionError,
+        SessionExists,
         SessionNotFound,
+        SessionNotFoundError,
         SessionTooLarge,
         StenoError,
         StoreDamaged,
         StoreRefused,
         StoreUnreachable,
+        TargetExists,
         Unsupported,
     )
-    from .storage.errors import SessionNotFound as SessionNotFoundError
-    from .storage.library.contract import SessionStore, User
+    from .storage.library.checkpoints import Checkpoint
+    from .storage.library.contract import Selection, SessionStore, User
+    from .storage.library.dicts import MessageDict
     from .storage.library.environment import store_from_environment
     from .storage.library.manager import SessionManager
     from .storage.library.memory_store import MemorySessionStore
@@ -41,19 +46,24 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AmbiguousRef": "storage.errors",
+    "Checkpoint": "storage.library.checkpoints",
     "InvalidInput": "storage.errors",
     "Limits": "storage.library.session",
     "LocalStorageError": "storage.errors",
     "MemorySessionStore": "storage.library.memory_store",
     "Message": "storage.model",
+    "MessageDict": "storage.library.dicts",
     "MessageNotFound": "storage.errors",
+    "MessagePurged": "storage.errors",
     "MissingDriver": "storage.errors",
     "PostgresSessionStore": "storage.library.postgres_store",
     "RedisSessionStore": "storage.library.redis_store",
     "SQLiteSessionStore": "storage.library.sqlite_store",
+    "Selection": "storage.library.contract",
     "Session": "storage.library.session",
     "SessionDeleted": "storage.errors",
     "SessionError": "storage.errors",
+    "SessionExists": "storage.errors",
     "SessionManager": "storage.library.manager",
     "SessionNotFound": "storage.errors",
     "SessionNotFoundError": "storage.errors",
@@ -63,6 +73,7 @@ _HOMES = {
     "StoreDamaged": "storage.errors",
     "StoreRefused": "storage.errors",
     "StoreUnreachable": "storage.errors",
+    "TargetExists": "storage.errors",
     "Template": "storage.library.templates",
     "Unsupported": "storage.errors",
     "User": "storage.library.contract",
@@ -71,19 +82,24 @@ _HOMES = {
 
 __all__ = [
     "AmbiguousRef",
+    "Checkpoint",
     "InvalidInput",
     "Limits",
     "LocalStorageError",
     "MemorySessionStore",
     "Message",
+    "MessageDict",
     "MessageNotFound",
+    "MessagePurged",
     "MissingDriver",
     "PostgresSessionStore",
     "RedisSessionStore",
     "SQLiteSessionStore",
+    "Selection",
     "Session",
     "SessionDeleted",
     "SessionError",
+    "SessionExists",
     "SessionManager",
     "SessionNotFound",
     "SessionNotFoundError",
@@ -93,6 +109,7 @@ __all__ = [
     "StoreDamaged",
     "StoreRefused",
     "StoreUnreachable",
+    "TargetExists",
     "Template",
     "Unsupported",
     "User",

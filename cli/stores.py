@@ -20,6 +20,7 @@ def reading() -> Generator[Store]:
     """The store to look at, as it is at one moment; one of an older steno is migrated first. Raises `NoHome`."""
     home = Home.from_environment()
     home.require()
+    home.settings()  # what is wrong in them is told by every verb
     with opened(home.database) as store:
         # One snapshot: a session and its messages are read by several statements.
         store.execute("BEGIN")

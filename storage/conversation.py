@@ -6,7 +6,7 @@ through which forks it came, is told by its origin and the lineage of the sessio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -87,7 +87,11 @@ def formatted(store: Store, session_id: str, *, include_metadata: bool = False) 
 
 def text(store: Store, session_id: str) -> str:
     """A session as text, a line for each message, the empty text for an empty one; raises `NotASession`."""
-    turns = formatted(store, session_id)
+    return lines(formatted(store, session_id))
+
+
+def lines(turns: Iterable[Turn]) -> str:
+    """Turns as text, a line for each."""
     return "".join(f"{turn.speaker}{turn.message}{' ' * bool(turn.fork_info)}{turn.fork_info}\n" for turn in turns)
 
 

@@ -1,7 +1,7 @@
 """Every error of Steno: one root, one class for each thing that can happen.
 
 The class says what happened, its keywords say to whom, ``hint`` says what to do.
-``exit_code`` is the process exit code (docs/cli.md lists them); ``retryable`` says
+``exit_code`` is the exit code of the process; ``retryable`` says
 whether the same call may succeed later without anybody changing anything.
 Foreign errors are translated once, where the dependency is owned.
 """

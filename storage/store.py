@@ -57,6 +57,7 @@ from .rows import (
 )
 from .stamps import BY_HAND, Stamp, tick
 from .state import (
+    birth_stamps,
     document,
     family,
     find_message,
@@ -81,6 +82,7 @@ LEFT JOIN messages newest ON newest.seq = (SELECT max(seq) FROM messages)
 WHERE s.id = ? AND s.hidden < 2
 """
 _TAKEN = "SELECT 1 FROM messages WHERE session = ? AND id = ?"
+_MANY = 100
 _COUNT = (
     "UPDATE sessions SET updated_ms = max(updated_ms, ?), message_count = message_count + ?, "
     "size_bytes = size_bytes + ? WHERE no = ?"
@@ -430,16 +432,41 @@ class Store(Reader):
             edit.finish()
 
     def delete_messages(self, session_id: str, message_ids: Iterable[str]) -> None:
-        """Hide messages, all in one change; those that are not there or deleted already are passed over."""
+        """Hide messages, all in one change; those that are not there or deleted already are passed over.
+
+        Where many go that one vector tells apart from those that stay, as at the beginning of a session, they are
+        cleared by that: one write, instead of one for each of them, which would keep others waiting.
+        """
         with self.transaction():
             session = self.live(session_id)
             edit = Edit(self, session)
-            for message_id in message_ids:
+            gone = list(message_ids)
+            cut = self._cut(session, gone) if len(gone) >= _MANY else None
+            if cut is not None:
+                before = in_force(load(self, session.no, None, "cleared"))
+                edit.set("cleared", encode(join(each for each in (before, cut) if each)))
+                gone = []
+            for message_id in gone:
                 row = find_message(self, session.no, message_id)
                 if row is not None and not row.hidden:
                     known = load(self, session.no, row, "content").known
                     edit.set("deleted", message_deletion(known, at_ms=self.now_ms()), message=row)
             edit.finish()
+
+    def _cut(self, session: SessionRow, message_ids: list[str]) -> Vector | None:
+        """The vector that holds these messages and none of the others that are shown; None where none does."""
+        gone = set(message_ids)
+        removed: list[Stamp] = []
+        kept: list[list[Stamp]] = []
+        for row in self.message_rows(session.no):
+            stamps = birth_stamps(self, row)
+            if row.id in gone:
+                removed += stamps
+            else:
+                kept.append(stamps)
+        gapless = dict(self.execute("SELECT device, clock FROM gaps").fetchall())
+        cut = vector(removed, gapless=gapless, at_ms=self.now_ms())
+        return None if any(cut.has(stamps) for stamps in kept) else cut
 
     def clear(self, session_id: str, *, known_seq: int | None = None) -> None:
         """Empty a session without hiding it; ``known_seq``: only of what had arrived by that number of the feed."""

@@ -8,6 +8,7 @@ say what they can do better (tests/contract/test_session_stores.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -219,6 +220,14 @@ class Backend(SessionStore):
         """How many sessions are meant."""
         return len(self.snapshots(selection))
 
+    def page(self, session_id: str, *, skip: int, limit: int | None) -> list[Message]:
+        """Messages of a session in order, ``skip`` of them left out (None: to the end)."""
+        return list(islice(self.stream(session_id), skip, None if limit is None else skip + limit))
+
+    def find_message(self, session_id: str, message_id: str) -> Message | None:
+        """One message of a session, or None."""
+        return next((each for each in self.newest(session_id, None)[0] if each.id == message_id), None)
+
     def delete_where(self, selection: Selection, *, dry_run: bool = False) -> list[str]:
         """Delete the sessions that are meant, with ``dry_run`` none, and return their ids."""
         ids = [session.id for session in self.select(selection)]
@@ -288,6 +297,8 @@ class Backend(SessionStore):
             limits=self.limits,
         )
         fork.take_copies(copied)
+        if len(copied) == len(known):
+            fork.take_state(original)
         self.save(fork)
         return fork
 

@@ -90,13 +90,18 @@ class Forks:
         store = self._sqlite("formatted conversation")
         with store.database() as database:
             turns = conversation.formatted(database, store.inner(session_id), include_metadata=include_metadata)
-            return [msgspec.structs.replace(each, session_id=store.outer(each.session_id)) for each in turns]
+            return [
+                msgspec.structs.replace(
+                    each,
+                    session_id=store.outer(each.session_id),
+                    fork_info=each.fork_info.replace(f"(from: {store.prefix}", "(from: "),
+                )
+                for each in turns
+            ]
 
     def text(self, session_id: str) -> str:
         """A session as text, a message a line; raises `SessionNotFound`."""
-        store = self._sqlite("conversation text")
-        with store.database() as database:
-            return conversation.text(database, store.inner(session_id))
+        return conversation.lines(self.formatted(session_id))
 
     def replies(self, session_id: str, message_id: str) -> list[Reply]:
         """All replies below a message, in time order; raises `SessionNotFound` and `MessageNotFound`."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ..database import random_text, wall_ms
 from ..errors import InvalidInput, SessionDeleted, SessionError, SessionNotFound, Unsupported
 from ..home import Home
-from ..model import Json, Message, check_text, object_of
+from ..model import Json, Message, check_count, check_text, object_of
 from ..search import Hit
 from ..settings import Settings, settings_of
 from . import budget, exporting, tools
@@ -31,6 +32,7 @@ from .templates import TEMPLATES, Template, begin
 from .users import Users
 
 DAY_MS = 86_400_000
+HITS_PER_SESSION = 20
 MAX_DAYS = 100_000
 _CODA = ("mode", "description", "system_prompt", "config")
 
@@ -48,8 +50,9 @@ class SessionManager:
 
     Without an argument the store is the one that the environment names (``STENO_BACKEND``, …), else this home's.
     A mapping ``{"session": {…}}`` holds the settings of docs/config.md; then a session is called by its name, and
-    saved by itself. ``store`` (or ``storage``) is any `SessionStore`, sync or async. ``clock`` gives UTC ms, ``ids``
-    that many random characters. Closing saves what autosave would.
+    saved by itself, as the home's sessions are. ``store`` (or ``storage``) is any `SessionStore`, sync or async.
+    ``clock`` gives UTC ms, ``ids`` that many random characters: for the store as well, whose own they are by default.
+    Closing saves what autosave would.
     """
 
     def __init__(
@@ -58,20 +61,22 @@ class SessionManager:
         *,
         store: SessionStore | Any = None,
         storage: SessionStore | Any = None,
-        clock: Callable[[], int] = wall_ms,
-        ids: Callable[[int], str] = random_text,
+        clock: Callable[[], int] | None = None,
+        ids: Callable[[int], str] | None = None,
     ) -> None:
-        self._clock, self._ids = clock, ids
-        self._by_name = config is not None
+        self._clock, self._ids = clock or wall_ms, ids or random_text
+        self._by_name, self._of_home = config is not None, False
         given = store if store is not None else storage
         settings, backend = self._chosen(config, given)
+        backend.clock = self._clock = clock or backend.clock
+        backend.ids = self._ids = ids or backend.ids
         self.store: Any = backend
         """The store, with what is its own."""
         self.templates: dict[str, Template] = dict(TEMPLATES)
-        self.users = Users(backend, clock=clock, strict=settings.session.strict_users)
+        self.users = Users(backend, clock=self._clock, strict=settings.session.strict_users)
         self.forks = Forks(backend)
         self._limits = backend.limits
-        interval_s = settings.session.autosave_interval if self._by_name else 0
+        interval_s = settings.session.autosave_interval if self._by_name or self._of_home else 0
         self._autosave = Autosave(backend, interval_s=interval_s)
 
     def _chosen(self, config: Mapping[str, Any] | None, given: Any) -> tuple[Settings, Backend]:
@@ -83,7 +88,7 @@ class SessionManager:
         if config is None and environment_names_a_store():
             return settings, store_from_environment(clock=self._clock, ids=self._ids)
         if config is None:
-            settings = Home.from_environment().settings()
+            settings, self._of_home = Home.from_environment().settings(), True
         return settings, store_from_settings(settings, clock=self._clock, ids=self._ids)
 
     def __enter__(self) -> Self:
@@ -131,10 +136,10 @@ class SessionManager:
         """Make a session, which stands in the store at once.
 
         The first argument is the user's id; of a manager made from a mapping the session's name, and then a session of
-        that name is loaded where there is one, unless provider, model or mode is given. ``branch_from`` (an id or
-        name) begins it with another session's messages. ``template`` is one of `templates`, ``values`` what stands
-        in it. ``coda`` are mode, description, system_prompt and config, kept in metadata. Raises `InvalidInput`,
-        `SessionNotFound`, and `SessionExists` where id or, for a branch, name is taken.
+        that name is loaded as it is where there is one, unless provider, model or mode is given. ``branch_from`` (an
+        id or name) begins it with another session's messages. ``template`` is one of `templates`, ``values`` what
+        stands in it. ``coda`` are mode, description, system_prompt and config, kept in metadata. Raises `InvalidInput`,
+        `SessionNotFound`, and `SessionError` where id or, for a branch, name is taken.
         """
         unknown = coda.keys() - set(_CODA)
         if unknown:
@@ -147,15 +152,19 @@ class SessionManager:
                 user_id = name_or_user
         always = provider is not None or model is not None or "mode" in coda
         known = self._named(called) if self._by_name and called is not None and not always else None
+        more = {f"coda.{key}": value for key, value in coda.items() if value is not None}
         if branch_from is not None:
             if known is not None:
                 raise SessionError(f"session already exists: {called}", hint="choose another name")
-            return self._out(self._branch(branch_from, title or called, user_id, metadata))
+            if (session_id, template, state) != (None, None, None):
+                raise InvalidInput("a branch has its messages and state from its original, and an id of its own")
+            more |= {} if agent_id is None else {"agent_id": agent_id}
+            fields = {"provider": provider, "model": model, "user_id": user_id, "tags": list(tags) or None}
+            return self._out(self._branch(branch_from, title or called, {**(metadata or {}), **more}, fields))
         if known is not None:
             return known
         if user_id is not None:
             self.users.meet(user_id)
-        more = {f"coda.{key}": value for key, value in coda.items() if value is not None}
         if always and self._by_name:
             more.setdefault("coda.mode", "general")
         session = Session(
@@ -191,13 +200,16 @@ class SessionManager:
             raise InvalidInput(f"unknown template: {name} (there are {', '.join(sorted(self.templates))})")
         begin(session, name, template, values)
 
-    def _branch(self, ref: str, title: str | None, user_id: str | None, metadata: Mapping[str, Json] | None) -> Session:
+    def _branch(self, ref: str, title: str | None, metadata: Mapping[str, Json], fields: Mapping[str, Any]) -> Session:
         original = self.load_session(ref)
+        if fields["user_id"] is not None:
+            self.users.meet(fields["user_id"])
         self._autosave.save(only=original.id)
         fork = self.forks.fork(original.id, title=title, metadata=metadata)
-        if user_id is not None:
-            fork.user_id = user_id
-            self.store.save(fork)
+        for name, value in fields.items():
+            if value is not None:
+                setattr(fork, name, value)
+        self.store.save(fork)
         return fork
 
     def get_or_create(self, session_id: str, user_id: str | None = None, **more: Any) -> Session:
@@ -272,18 +284,18 @@ class SessionManager:
         return [self._out(each) for each in self.users.sessions(user_id, include_archived=include_archived)]
 
     def search(self, query: str, limit: int = 20, **filters: Any) -> list[Found]:
-        """Sessions in which a query finds something, the best first, each with the messages that were found.
+        """At most ``limit`` sessions in which a query finds something, the best first, each with what was found there.
 
         The query is that of ``steno search`` (docs/search.md); ``filters`` are those of `storage.search.search`.
         Raises `InvalidInput` for a blank query, and `Unsupported` on a store without an index.
         """
         grouped: dict[str, list[Hit]] = {}
         store = self._sqlite("search")
-        for hit in store.search(query, limit=limit, **filters):
+        for hit in store.search(query, limit=check_count(limit, "limit") * HITS_PER_SESSION or 1, **filters):
             grouped.setdefault(hit.session, []).append(hit)
-        found = [(self.get_session(session_id), hits) for session_id, hits in grouped.items()]
+        found = [(self.get_session(session_id), hits) for session_id, hits in islice(grouped.items(), limit)]
         return [
-            Found(session, [hit for hit in hits if hit.message is not None], hits[0].score)
+            Found(session, [hit for hit in hits if hit.message is not None][:HITS_PER_SESSION], hits[0].score)
             for session, hits in found
             if session is not None
         ]
@@ -294,6 +306,16 @@ class SessionManager:
 
     def _must(self, session_id: str) -> Session:
         session = self.get_session(session_id)
+        if session is None:
+            raise SessionNotFound(ref=session_id)
+        return session
+
+    def _writable(self, session_id: str) -> Session:
+        """The session of an id to write to, a deleted one woken; raises `SessionNotFound`."""
+        session = self.get_session(session_id)
+        if session is None and self.store.get(session_id, deleted=True) is not None:
+            self.store.save(Session(session_id, clock=self._clock, ids=self._ids, limits=self._limits))
+            session = self.get_session(session_id)
         if session is None:
             raise SessionNotFound(ref=session_id)
         return session
@@ -372,8 +394,11 @@ class SessionManager:
         return changed
 
     def update_metadata(self, session_id: str, metadata: Mapping[str, Json] | None = None) -> Session:
-        """Merge metadata and save; None only says that the session was written to. Raises `SessionNotFound`."""
-        session = self._must(session_id)
+        """Merge metadata and save; None only says that the session was written to. Raises `SessionNotFound`.
+
+        A deleted session is shown again without its old messages.
+        """
+        session = self._writable(session_id)
         if metadata is None:
             session.touch()
         else:
@@ -392,8 +417,11 @@ class SessionManager:
         status: str | None = None,
         user_id: str | None = None,
     ) -> Session:
-        """Change what is given and save: tags and config are replaced. Raises `SessionNotFound`."""
-        session = self._must(session_id)
+        """Change what is given and save: tags and config are replaced. Raises `SessionNotFound`.
+
+        A deleted session is shown again without its old messages.
+        """
+        session = self._writable(session_id)
         if name is not None:
             session.name = name
         if status is not None:
@@ -523,6 +551,8 @@ class SessionManager:
             return Session(clock=self._clock, ids=self._ids, limits=self._limits, **fields)
 
         session = exporting.imported(exported, make)
+        if session.user_id is not None:
+            self.users.meet(session.user_id)
         self.store.save(session)
         return self._out(session)
 

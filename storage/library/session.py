@@ -84,6 +84,8 @@ class Messages(Sequence[Message]):
     def __getitem__(self, index: slice) -> Sequence[Message]: ...
 
     def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        if isinstance(index, int) and index < 0:
+            return self._session.newest_messages(-index)[index]
         return self._session.all_messages()[index]
 
     def __iter__(self) -> Iterator[Message]:
@@ -372,6 +374,11 @@ class Session:
         with self.lock:
             return self._transcript.all()
 
+    def newest_messages(self, count: int) -> list[Message]:
+        """The newest messages, at least ``count`` of them as far as there are so many, oldest first."""
+        with self.lock:
+            return self._transcript.newest(count)
+
     def iter_messages(self) -> Iterator[Message]:
         """The messages, oldest first, a few at a time: for a session larger than memory."""
         return self._transcript.stream()
@@ -410,9 +417,7 @@ class Session:
 
     def _admit(self, made: Message) -> Message:
         _check_size(made)
-        limit = self.limits.size_bytes
-        if limit is not None and self._transcript.size_bytes + weight(made) > limit:
-            raise SessionTooLarge(session=self.id, limit_bytes=limit)
+        self._check_room(weight(made))
         self._transcript.add(made)
         if self.status == "archived":
             self.status = "active"
@@ -421,6 +426,11 @@ class Session:
         self._touch(parse_time(made.timestamp))
         return made
 
+    def _check_room(self, more_bytes: int) -> None:
+        limit = self.limits.size_bytes
+        if limit is not None and more_bytes > 0 and self._transcript.size_bytes + more_bytes > limit:
+            raise SessionTooLarge(session=self.id, limit_bytes=limit)
+
     def take_copies(self, messages: Sequence[Message]) -> None:
         """Begin a new session with copies of another one's messages, each naming what it came from."""
         source = (self.forked_from or {}).get("session")
@@ -428,6 +438,12 @@ class Session:
             for message in messages:
                 origin = message.origin or {"session": source, "message": message.id}
                 self._admit(msgspec.structs.replace(message, origin=origin))
+
+    def take_state(self, other: Session) -> None:
+        """Begin a new session with a copy of another one's state, context and checkpoints."""
+        with self.lock:
+            self.state, self.context = copy.deepcopy(other.state), copy.deepcopy(other.context)
+            self._checkpoints = other.checkpoints
 
     def add_user_message(self, content: Any, **more: Any) -> Message:
         """Add what a user says."""
@@ -505,6 +521,10 @@ class Session:
             if number is not None:
                 check_count(number, name)
         newest = last_n if last_n is not None else (limit if offset is None else None)
+        if newest is None and include_system:
+            with self.lock:
+                page = self._transcript.page(offset or 0, limit)
+            return [MessageDict(message, at) for at, message in enumerate(page, start=(offset or 0) + 1)]
         with self.lock:
             known = self._transcript.newest(newest if include_system else None)
             first = self.message_count - len(known) + 1
@@ -540,6 +560,7 @@ class Session:
             metadata = _merged(bare.metadata, check_object(fields.pop("metadata", {}), "metadata"))
             new = check_fields(msgspec.structs.replace(bare, **fields, metadata=metadata))
             _check_size(new)
+            self._check_room(weight(new) - weight(old))
             self._transcript.edit(old, new)
             self._touch()
             return new

@@ -122,7 +122,8 @@ class SQLiteSessionStore(Backend):
             raise InvalidInput(f"table_name cannot hold {SEPARATOR}")
         self._prefix = "" if table_name == DEFAULT_TABLE else table_name + SEPARATOR
         self._options: dict[str, Any] = {
-            "durability": durability, "compress": compress, "now_ms": clock, "random": ids,
+            "durability": durability, "compress": compress,
+            "now_ms": self._now_ms, "random": self._random,
         }  # fmt: skip
         if self.on_disk:
             private_directory(self.path.absolute().parent)
@@ -136,6 +137,12 @@ class SQLiteSessionStore(Backend):
         """Say whether the sessions outlive the process."""
         return str(self.path) != ":memory:"
 
+    def _now_ms(self) -> int:
+        return self.clock()  # a manager may bring its own
+
+    def _random(self, length: int) -> str:
+        return self.ids(length)
+
     def _open(self) -> Store:
         return Store(self.path, **self._options)
 
@@ -144,7 +151,12 @@ class SQLiteSessionStore(Backend):
         """The store below, for this thread until the block ends: what has no method here is found there."""
         with self._pool.take() as store:
             store.actor = self._actor.get()
-            yield store
+            try:
+                yield store
+            except SessionNotFound as exc:
+                if self._prefix and exc.ref.startswith(self._prefix):
+                    raise SessionNotFound(ref=self.outer(exc.ref)) from exc
+                raise
 
     @contextmanager
     def acting(self, actor: str) -> Generator[None]:
@@ -329,6 +341,16 @@ class SQLiteSessionStore(Backend):
                 found = []
         return found, revision
 
+    def page(self, session_id: str, *, skip: int, limit: int | None) -> list[Message]:
+        """Messages of a session in order, ``skip`` of them left out (None: to the end)."""
+        with self.database() as store:
+            return list(store.messages(self.inner(session_id), skip=skip, limit=limit))
+
+    def find_message(self, session_id: str, message_id: str) -> Message | None:
+        """One message of a session, or None."""
+        with self.database() as store:
+            return store.known_messages(self.inner(session_id), [message_id]).get(message_id)
+
     def stream(self, session_id: str) -> Iterator[Message]:
         """All messages in order as they stand at one moment, in bounded memory."""
         inner = self.inner(session_id)
@@ -354,6 +376,8 @@ class SQLiteSessionStore(Backend):
         """A new session with a copy of another's messages, made inside the database (`storage.forks.fork`)."""
         fork_id = f"sess_{self.ids(12)}"
         with self.database() as store:
+            if title is None:
+                title = f"Fork of {store.get(self.inner(session_id)).title or session_id}"
             made = fork(
                 store,
                 self.inner(session_id),

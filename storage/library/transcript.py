@@ -28,6 +28,14 @@ class Source(Protocol):
         """All messages in order, a few at a time."""
         ...
 
+    def page(self, session_id: str, *, skip: int, limit: int | None) -> list[Message]:
+        """Messages in order, ``skip`` of them left out (None: to the end)."""
+        ...
+
+    def find_message(self, session_id: str, message_id: str) -> Message | None:
+        """One message that is shown."""
+        ...
+
 
 class Changes(NamedTuple):
     """What a `Delta` says of a session's messages."""
@@ -55,7 +63,7 @@ class Transcript:
         self._removed: dict[str, None] = {}
         self._edited: dict[str, tuple[Message, Message]] = {}  # as it is stored, as it is here
         self._cleared = False
-        self._ids: set[str] | None = None
+        self._by_id: dict[str, Message] | None = None
 
     @property
     def count(self) -> int:
@@ -82,21 +90,37 @@ class Transcript:
 
     def has(self, message_id: str) -> bool:
         """Say whether a message has this id."""
-        if self._ids is None:
-            self._ids = {message.id for message in self.all()}
-        return message_id in self._ids
+        return self.find(message_id) is not None
 
     def find(self, message_id: str) -> Message | None:
-        """The message of this id."""
-        unsaved = self._added.get(message_id)
-        return unsaved or next((each for each in self.all() if each.id == message_id), None)
+        """The message of this id; a store is asked for it alone."""
+        if message_id in self._added:
+            return self._added[message_id]
+        if message_id in self._edited:
+            return self._edited[message_id][1]
+        if self._complete or self.source is None:
+            if self._by_id is None:
+                self._by_id = {message.id: message for message in self._stored}
+            return self._by_id.get(message_id)
+        return None if message_id in self._removed else self.source.find_message(self._id, message_id)
+
+    def page(self, skip: int, limit: int | None) -> list[Message]:
+        """Messages from the ``skip``-th on, at most ``limit`` (None: all of them)."""
+        stop = None if limit is None else skip + limit
+        if self._complete or self.source is None or self._removed or self._edited:
+            return self.all()[skip:stop]
+        found = self.source.page(self._id, skip=skip, limit=limit)
+        left = None if limit is None else limit - len(found)
+        if left == 0:
+            return found
+        first = max(skip - self._stored_count, 0)
+        added = list(self._added.values())[first : None if left is None else first + left]
+        return found + added
 
     def add(self, message: Message) -> None:
         """Add a message at the end; its id must be free."""
         self._added[message.id] = message
         self.size_bytes += weight(message)
-        if self._ids is not None:
-            self._ids.add(message.id)
 
     def edit(self, old: Message, new: Message) -> None:
         """Put a message in the place of one with its id."""
@@ -105,6 +129,7 @@ class Transcript:
         else:
             self._stored = [new if each.id == old.id else each for each in self._stored]
             self._edited[old.id] = (self._edited.get(old.id, (old, old))[0], new)
+            self._by_id = None
         self.size_bytes += weight(new) - weight(old)
 
     def remove(self, message_ids: Collection[str]) -> None:
@@ -119,14 +144,14 @@ class Transcript:
             self._edited.pop(each.id, None)
         self._stored_count = len(self._stored)
         self.size_bytes -= sum(map(weight, [*stored, *unsaved]))
-        self._ids = None
+        self._by_id = None
 
     def clear(self) -> None:
         """Remove every message that was seen here; what arrived in the store unseen is not meant."""
         if self._stored_count:
             self._cleared = True
             self._removed |= dict.fromkeys(self._saved)
-        self._stored, self._complete, self._ids = [], True, None
+        self._stored, self._complete, self._by_id = [], True, None
         self._added, self._edited = {}, {}
         self._stored_count = self.size_bytes = 0
 
@@ -152,6 +177,7 @@ class Transcript:
         arrived = [self._added.pop(message.id) for message in delta.added if message.id in self._added]
         if self._complete or self._stored:
             self._stored += arrived
+        self._by_id = None
         self._saved += [message.id for message in arrived]
         self._stored_count += len(arrived)
         if not self._complete and count is not None and size is not None:
@@ -164,7 +190,7 @@ class Transcript:
             for each in self._added.values()
         ]
         self._added = {message.id: message for message in kept}
-        self._ids = None
+        self._by_id = None
 
     def _fetch(self, wanted: int | None) -> None:
         """Have the newest ``wanted`` of the stored messages at hand; None for all."""
@@ -178,6 +204,7 @@ class Transcript:
             for each in found
             if each.id not in self._removed and each.id not in unsaved
         ]
+        self._by_id = None
         self._revision = max(self._revision, revision)
         self._complete = limit is None or len(found) < limit
         if self._complete:

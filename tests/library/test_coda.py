@@ -814,3 +814,34 @@ def test_emptying_the_store_and_its_file(manager: SessionManager):
     assert manager.count() == 0
     manager.store.vacuum()
     assert manager.store.size_bytes() > 0
+
+
+def test_a_branch_takes_what_is_given_beside_it_and_refuses_what_it_cannot(manager: SessionManager):
+    _filled(manager, "v1", "one")
+    branch = manager.create_session(
+        "v2", "anthropic", "claude", branch_from="v1", tags=["t"], agent_id="a", mode="code"
+    )
+    found = manager.load_session(branch.id)
+    assert (found.provider, found.model, found.tags, found.agent_id, found.mode) == (
+        "anthropic", "claude", ["t"], "a", "code",
+    )  # fmt: skip
+    with pytest.raises(InvalidInput):
+        manager.create_session("v3", branch_from="v1", session_id="mine")
+    assert manager.get_session_info("v3") is None
+
+
+@pytest.mark.check("COD-17")
+def test_an_edit_beyond_the_largest_size_is_refused_as_well(tmp_path: Path):
+    with SessionManager(_config(tmp_path, max_session_size=0.001)) as manager:
+        session = _filled(manager, "x", "a" * 900)
+        with pytest.raises(SessionError):
+            session.edit_message(session.messages[0].id, content="b" * 1001)
+        assert session.messages[0].content == "a" * 900
+
+
+@pytest.mark.check("COD-26")
+def test_the_limit_of_a_search_counts_sessions(manager: SessionManager):
+    _filled(manager, "many", *(f"needle {number}" for number in range(60)))
+    _filled(manager, "few", "a needle, and much that is no such thing at all, for the sake of the score")
+    assert {found.session.name for found in manager.search("needle")} == {"many", "few"}
+    assert len(manager.search("needle", limit=1)) == 1

@@ -139,3 +139,31 @@ def test_the_feed_of_a_space_tells_of_its_own_sessions_by_their_ids(tmp_path: Pa
     assert {each.session for each in second.store.changes().items} == {"b"}
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_fork_has_state_and_context_with_the_last_message_on_any_store(tmp_path: Path, whole: bool):
+    for store in (SQLiteSessionStore(tmp_path / "s.db"), WholeSessions()):
+        manager = SessionManager(store=store)
+        session = manager.create_session(session_id="a", metadata={"d": {"x": 1}}, state={"k": 1})
+        session.context["c"] = 1
+        first = session.add_message("user", "one").id
+        session.add_message("user", "two")
+        session.checkpoint("here")
+        manager.save(session)
+        fork = manager.forks.fork("a", at=None if whole else first, metadata={"d": {"y": 2}})
+        assert fork.metadata == {"d": {"x": 1, "y": 2}}
+        expected = ({"k": 1}, {"c": 1}, ["here"]) if whole else ({}, {}, [])
+        assert (fork.state, fork.context, [each.name for each in fork.checkpoints]) == expected
+        manager.close()
+
+
+def test_nothing_in_a_space_shows_how_its_ids_stand_in_the_file(tmp_path: Path):
+    manager = SessionManager(store=SQLiteSessionStore(tmp_path / "s.db", "team"))
+    manager.add_message("a", "system", "one")
+    fork = manager.forks.fork("a")
+    assert fork.name == "Fork of a"
+    assert "team" not in manager.forks.text(fork.id)
+    with pytest.raises(SessionNotFound, match=r"^session not found: nope$"):
+        manager.forks.fork("nope")
+    manager.close()

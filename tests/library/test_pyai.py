@@ -606,3 +606,35 @@ def test_a_manager_without_anything_uses_the_store_of_the_home(tmp_path: Path, m
     with SessionManager() as manager:
         manager.create_session("ann")
     assert (tmp_path / "home" / "steno.db").exists()
+
+
+@pytest.mark.check("PYA-20")
+def test_a_redis_host_is_chosen_before_an_sqlite_path_and_the_variable_before_both(redis_url: str, tmp_path: Path):
+    host, _, port = redis_url.rpartition("//")[2].rstrip("/0").rpartition(":")
+    environment = {"STENO_REDIS_HOST": host, "STENO_REDIS_PORT": port, "STENO_SQLITE_PATH": str(tmp_path / "made.db")}
+    for more, kind in (({}, "RedisSessionStore"), ({"STENO_BACKEND": "memory"}, "MemorySessionStore")):
+        store = store_from_environment({**environment, **more})
+        assert type(store).__name__ == kind
+        store.close()
+
+
+def test_a_manager_of_the_home_saves_by_itself_and_one_of_a_store_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STENO_HOME", str(tmp_path / "home"))
+    with SessionManager() as manager:
+        manager.create_session(session_id="s").add_message("user", "x")
+    with SessionManager() as manager:
+        assert [each["content"] for each in manager.get_messages("s")] == ["x"]
+    with SessionManager(store=SQLiteSessionStore(tmp_path / "s.db")) as manager:
+        manager.create_session(session_id="s").add_message("user", "x")
+    with SessionManager(store=SQLiteSessionStore(tmp_path / "s.db")) as manager:
+        assert manager.get_messages("s") == []
+
+
+def test_the_managers_clock_is_that_of_the_store_as_well(path: Path, clock: Clock):
+    with SessionManager(store=SQLiteSessionStore(path), clock=clock) as manager:
+        manager.create_session(session_id="s")
+        manager.delete("s")
+        deleted = manager.store.get("s", deleted=True).deleted_at
+        assert int(deleted.timestamp() * 1000) == START_MS

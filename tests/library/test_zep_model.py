@@ -218,3 +218,26 @@ def test_changes_are_fetched_behind_a_cursor(manager: SessionManager):
     later = manager.store.changes(seen.cursor)
     assert [each.kind for each in later.items if each.message is not None] == ["message.added"]
     assert manager.store.changes(later.cursor).items == []
+
+
+@pytest.mark.check("ZEP-11")
+def test_changing_a_deleted_session_brings_it_back_without_its_messages(manager: SessionManager):
+    manager.create_session("ann", session_id="s", metadata={"foo": "bar"})
+    manager.add_message("s", "user", "old")
+    manager.delete("s")
+    found = manager.update_metadata("s", {"qax": "baz"})
+    assert (found.metadata, found.user_id, _contents(manager, "s")) == ({"foo": "bar", "qax": "baz"}, "ann", [])
+    with pytest.raises(SessionNotFound):
+        manager.update_session("nowhere", name="x")
+
+
+def test_strict_users_are_asked_for_by_branches_and_imports_too(tmp_path: Path):
+    config = {"session": {"storage_path": str(tmp_path), "strict_users": True, "autosave_interval": 0}}
+    with SessionManager(config) as manager:
+        manager.create_session("x")
+        with pytest.raises(InvalidInput):
+            manager.create_session("y", branch_from="x", user_id="ann")
+        exported = {"session": {"name": "z", "user_id": "ann"}, "messages": []}
+        with pytest.raises(InvalidInput):
+            manager.import_session(exported)
+        assert manager.count() == 1
