@@ -11,6 +11,7 @@ The rows of a statement that writes are held until it is committed, so no lock w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ from ..storage.store import Store
 from .functions import FUNCTIONS, TABLES, Function, chain_to, whole_chain
 from .guard import Guard, tables_refused
 from .interrupts import Interrupts
-from .statements import with_tables
+from .statements import ONCE, calls, with_tables
 from .views import VIEWS
 
 Row = tuple[Any, ...]
@@ -34,6 +35,8 @@ _FAULTS_OF_A_STATEMENT = frozenset({
     dbapi.SQLITE_ERROR, dbapi.SQLITE_TOOBIG, dbapi.SQLITE_CONSTRAINT, dbapi.SQLITE_MISMATCH, dbapi.SQLITE_RANGE,
     dbapi.SQLITE_AUTH,
 })  # fmt: skip
+_OF_A_VIEW = ("because it is a view", "use DROP VIEW", "may not be altered", "views may not be indexed")
+_WRITERS = frozenset(each.name for each in FUNCTIONS if each.writes)
 
 
 class Result(NamedTuple):
@@ -55,6 +58,7 @@ class SqlConnection:
         self._open = ExitStack()
         self._interrupts = Interrupts()
         self._writing = False
+        self._rows_open: Generator[Row] | None = None
         self._connection = connect(store.path, read_only=True, durability="normal", compress=False)
         # The file may be anybody's: what stands in its schema calls none of our functions.
         self._connection.execute("PRAGMA trusted_schema = OFF")
@@ -69,7 +73,9 @@ class SqlConnection:
         self._connection.set_progress_handler(self._is_interrupted, _LOOK_EVERY)
 
     def close(self) -> None:
-        """Close the connection; temporary tables are gone then."""
+        """Close the connection, and the rows that nobody read; temporary tables are gone then."""
+        if self._rows_open is not None:
+            self._rows_open.close()
         self._connection.close()
 
     def run(self, statement: str) -> Result:
@@ -77,13 +83,17 @@ class SqlConnection:
 
         Raises `InvalidInput` for a wrong one, what its functions raise, and `LocalStorageError`.
         """
-        rows = self._rows(with_tables(statement, TABLES))
+        rows = self._rows_open = self._rows(with_tables(statement, TABLES))
         return Result(next(rows), rows)
 
     def _rows(self, statement: str) -> Generator[Row]:
         """The names of the columns, then the rows."""
         held: list[Row] = []
-        with self._interrupts.within(), self._transaction(), closing(self._connection.execute(statement)) as cursor:
+        with ExitStack() as stack:
+            stack.enter_context(self._interrupts.within())
+            stack.enter_context(self._transaction())
+            self._check_writes_once(statement)
+            cursor = stack.enter_context(closing(self._connection.execute(statement)))
             names = tuple(column[0] for column in cursor.description or ())
             for row in chain([names], cursor):
                 held.append(row)
@@ -95,6 +105,23 @@ class SqlConnection:
                     held.clear()
             self._interrupts.check()
         yield from held
+
+    def _check_writes_once(self, statement: str) -> None:
+        """Raise `InvalidInput` where SQLite would call a function that writes more often than the statement says.
+
+        It puts what an alias stands for wherever that is used, and may read a subquery once for each row of another. So
+        the calls in the compiled program are counted, and subqueries that need not be kept are refused.
+        """
+        if not self._writable or statement.split(maxsplit=1)[:1] in (["EXPLAIN"], ["explain"]):
+            return
+        typed = calls(statement, _WRITERS)
+        compiled = Counter(
+            name
+            for _, operation, _, _, _, p4, *_ in self._connection.execute(f"EXPLAIN {statement}")
+            if operation in ("Function", "PureFunc") and (name := str(p4).partition("(")[0]) in _WRITERS
+        )
+        if twice := [name for name in sorted(compiled) if compiled[name] > typed[name]]:
+            raise InvalidInput(f"{twice[0]} would be called more than once for a row", hint=ONCE)
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
@@ -143,7 +170,7 @@ class SqlConnection:
         code = getattr(exc, "sqlite_errorcode", dbapi.SQLITE_ERROR) & 0xFF
         if code == dbapi.SQLITE_INTERRUPT:
             return KeyboardInterrupt()
-        if code == dbapi.SQLITE_READONLY or "because it is a view" in str(exc):
+        if code == dbapi.SQLITE_READONLY or any(said in str(exc) for said in _OF_A_VIEW):
             return tables_refused()
         return InvalidInput(str(exc)) if code in _FAULTS_OF_A_STATEMENT else translated(exc, self._store.path)
 

@@ -7,13 +7,19 @@ what it stands for: columns taken from the JSON array that the function gives (t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 
+from ..storage.errors import InvalidInput
 from ..storage.sqlite import dbapi
 
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | \[[^\]]*\] | --[^\n]* | /\*.*?(?:\*/|$) | \w+ | \s+ | .""",
     re.VERBOSE | re.DOTALL,
+)
+
+ONCE = (
+    "let it stand among the result columns, and where its value is needed again in a WITH … AS MATERIALIZED (SELECT …)"
 )
 
 
@@ -54,6 +60,30 @@ def with_tables(statement: str, tables: Mapping[str, tuple[str, ...]]) -> str:
         if not _is_blank(name):
             before = name
     return "".join(written)
+
+
+def calls(statement: str, names: Collection[str]) -> Counter[str]:
+    """How often each of these functions is called, by what is typed.
+
+    Raises `InvalidInput` where one stands in a subquery, other than of a ``WITH … AS MATERIALIZED`` of the statement:
+    SQLite may make any other part of what is around it, and so run it for each row there.
+    """
+    tokens = [token for token in _TOKEN.findall(statement) if not _is_blank(token)]
+    found: Counter[str] = Counter()
+    loose: list[bool] = []
+    for at, token in enumerate(tokens):
+        ahead = tokens[at + 1].lower() if at + 1 < len(tokens) else ""
+        name = token.strip('"`[]').lower()
+        if token == "(":
+            kept = tokens[max(at - 1, 0)].lower() == "materialized" and tokens[max(at - 2, 0)].lower() == "as"
+            loose.append(ahead in ("select", "values", "with") and not kept)
+        elif token == ")" and loose:
+            loose.pop()
+        elif name in names and ahead == "(":
+            if any(loose):
+                raise InvalidInput(f"{name} writes and cannot stand in a subquery", hint=ONCE)
+            found[name] += 1
+    return found
 
 
 def _call_end(tokens: list[str], at: int) -> int:

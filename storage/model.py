@@ -116,6 +116,7 @@ class SessionHeader(msgspec.Struct, frozen=True, kw_only=True):
     automatic_title: bool = False
     incomplete: bool = False
     size_bytes: int = 0
+    life: int = 1
 
     @property
     def name(self) -> str:

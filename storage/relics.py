@@ -30,6 +30,8 @@ from .tombstones import stripped
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
+_UNSETTLED = "purged, not written anew"
+"""What a copy is called from the transaction that purges it until no file of it holds the words any more."""
 _BESIDE = ("-wal", "-shm", "-journal")
 _TOUCHED = (
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE purged OR history_seq "  # noqa: S608
@@ -74,7 +76,8 @@ def _purge_copy(store: Store, path: Path) -> list[str]:
         return _purge_older(store, path, touched)
     with closing(Store(path, read_only=True)) as copy:  # a newer one raises
         changes = [change for row in touched if (change := _change(store, copy, row)) is not None]
-    if changes:
+        unsettled = copy.meta(_UNSETTLED) != ""
+    if changes or unsettled:
         with closing(Store(path)) as copy:
             _tell(store, copy, changes)
             _settle(copy.connection, path)
@@ -135,9 +138,9 @@ def _tell(store: Store, copy: Store, changes: list[SessionChange]) -> None:
         for table in _FILE_ROWS:  # whose names hold titles
             copy.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT no FROM sessions)")  # noqa: S608
         scrub(copy)
+        copy.set_meta(_UNSETTLED, "1")
     if done.refused:
         raise LocalStorageError(done.refused[0])
-    copy.execute("VACUUM")
 
 
 # A copy that an older version left
@@ -146,10 +149,10 @@ def _tell(store: Store, copy: Store, changes: list[SessionChange]) -> None:
 def _purge_older(store: Store, path: Path, touched: list[SessionRow]) -> list[str]:
     """Remove the rows of what was purged. Texts that were written over since then stay, which is told."""
     problems: list[str] = []
-    changed = False
     with closing(dbapi.connect(str(path), isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("BEGIN IMMEDIATE")
+        changed = connection.execute("SELECT 1 FROM meta WHERE key = ?", (_UNSETTLED,)).fetchone() is not None
         for row in touched:
             found = connection.execute("SELECT no FROM sessions WHERE id = ?", (row.id,)).fetchone()
             if found is None:
@@ -164,9 +167,9 @@ def _purge_older(store: Store, path: Path, touched: list[SessionRow]) -> list[st
                 problems.append(f"backup {path} is of an older version and may hold earlier texts of session {row.id}")
         connection.execute("INSERT INTO search (search) VALUES ('delete-all')")
         connection.execute("DELETE FROM cursors WHERE name = 'search'")
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (_UNSETTLED,))
         connection.execute("COMMIT" if changed else "ROLLBACK")
         if changed:
-            connection.execute("VACUUM")
             _settle(connection, path)
     return problems
 
@@ -196,8 +199,16 @@ def _erase(connection: Connection, session: int, message: str) -> bool:
 
 
 def _settle(connection: Connection, path: Path) -> None:
-    """Let a copy be one file again, without a log beside it."""
+    """Write a copy anew, and let it be one file again, without a log beside it.
+
+    Killed before the mark is gone, it is done again; the mark goes only when the log was emptied into the file.
+    """
     try:
+        connection.execute("VACUUM")
+        [busy, *_] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise LocalStorageError(f"another process reads {path}")
+        connection.execute("DELETE FROM meta WHERE key = ?", (_UNSETTLED,))
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     except dbapi.Error as exc:
         raise translated(exc, path) from exc

@@ -169,6 +169,7 @@ def header(row: SessionRow) -> SessionHeader:
         automatic_title=bool(row.automatic),
         incomplete=bool(row.incomplete),
         size_bytes=row.size_bytes,
+        life=row.life,
     )
 
 

@@ -74,7 +74,7 @@ from .state import (
 
 # What an append needs to know, in one statement: the session, its last message, and the newest of the feed.
 _END = """
-SELECT s.no, s.hidden, s.status, s.automatic, s.title, tail.id, ifnull(tail.ord, 0),
+SELECT s.no, s.life, s.hidden, s.status, s.automatic, s.title, tail.id, ifnull(tail.ord, 0),
     max(clock.seq, ifnull(newest.seq, 0)), max(clock.hlc, ifnull(newest.clock, 0))
 FROM sessions s CROSS JOIN clock
 LEFT JOIN messages tail ON tail.session = s.no AND tail.ord = (SELECT max(ord) FROM messages WHERE session = s.no)
@@ -94,6 +94,7 @@ class _End(NamedTuple):
 
     id: str
     no: int
+    life: int
     hidden: int
     status: str
     automatic: int
@@ -294,8 +295,14 @@ class Store(Reader):
         """Add messages in order, all or none, and return them."""
         return [message(row) for row in self.extend(session_id, batch)]
 
-    def extend(self, session_id: str, batch: Sequence[NewMessage], *, wake: bool = True) -> list[MessageRow]:
-        """Add messages in order, all or none; without ``wake`` a deleted session raises `SessionDeleted`."""
+    def extend(
+        self, session_id: str, batch: Sequence[NewMessage], *, life: int | None = None, checked: bool = False
+    ) -> list[MessageRow]:
+        """Add messages in order, all or none, as `add_messages` does.
+
+        With a ``life`` they are for that one alone: a session that was deleted, or began anew, raises
+        `SessionDeleted`. ``checked``: that replies are to messages of the session has been seen to.
+        """
         if not batch:
             return []
         now_ms = self.now_ms()
@@ -303,12 +310,13 @@ class Store(Reader):
         times = [now_ms if new.timestamp is None else parse_time(new.timestamp) for new in batch]
         with self.transaction():
             end = self._end(session_id)
-            if end.hidden and not wake:
+            if life is not None and (end.hidden or end.life != life):
                 raise SessionDeleted(session=session_id)
             if end.hidden or end.status == "archived":
                 self._wake(session_row(self, end.no))
                 end = self._end(session_id)._replace(title="")  # made anew: a hidden message may have given it
-            self._check_parents(end.no, batch)
+            if not checked:
+                self._check_parents(end.no, batch)
             placed, inserted = self._placed(end.tail, batch, columns, times)
             rows = self._insert(end, placed)
             self.write(_COUNT, (max(times), len(rows), size_bytes(*columns), end.no))

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..errors import InvalidInput, SessionNotFound, Unsupported
 from ..model import Message, check_session_id
 from .contract import Backend, Selection, User
@@ -54,7 +56,7 @@ class Adapter(Backend):
         """The session that the store gives."""
         check_session_id(session_id)
         try:
-            return self._call("get" if hasattr(self.store, "get") else "load", session_id)
+            return _stored(self._call("get" if hasattr(self.store, "get") else "load", session_id))
         except KeyError:
             return None
 
@@ -77,7 +79,8 @@ class Adapter(Backend):
         if selection.deleted:
             return []
         if selection.user_id is not None and hasattr(self.store, "list_for_user"):
-            return selection.of(self._call("list_for_user", selection.user_id))
+            found = [_stored(each) for each in self._call("list_for_user", selection.user_id)]
+            return selection.of([each for each in found if each is not None])
         return selection.of(self._all())
 
     def count(self, selection: Selection = Selection()) -> int:  # noqa: B008  a frozen value
@@ -121,7 +124,7 @@ class Adapter(Backend):
     def _all(self) -> list[Session]:
         found = [self._call("get" if hasattr(self.store, "get") else "load", each) if isinstance(each, str) else each
                  for each in self._call("list_all")]  # fmt: skip
-        return [each for each in found if each is not None]
+        return [each for each in map(_stored, found) if each is not None]
 
     def _call(self, name: str, *arguments: Any) -> Any:
         method: Callable[..., Any] | None = getattr(self.store, name, None)
@@ -146,6 +149,13 @@ class Adapter(Backend):
                 self._loop = new_event_loop()
                 threading.Thread(target=_serve, args=(self._loop,), name="steno-store", daemon=True).start()
             return self._loop
+
+
+def _stored(session: Session | None) -> Session | None:
+    """A session that a store gave: one that it made anew has nothing that waits to be saved."""
+    if session is not None and session.is_new:
+        session.saved(msgspec.structs.replace(session.delta(), touched_ms=0), None)
+    return session
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -35,12 +35,17 @@ class Autosave:
         """Say whether sessions are saved by themselves."""
         return self._interval_s > 0
 
-    def watch(self, session: Session) -> None:
-        """Save this session from now on; does nothing where autosave is off."""
+    def watch(self, session: Session, *, hold: bool = True) -> None:
+        """Save this session from now on; does nothing where autosave is off.
+
+        ``hold`` it until the next look, since what is changed in place (metadata, say) is only seen then.
+        """
         if not self.on or self._stop.is_set():
             return
         with self._lock:
             self._known.add(session)
+            if hold:
+                self._changed[id(session)] = session
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="steno-autosave", daemon=True)
                 self._thread.start()
@@ -66,6 +71,8 @@ class Autosave:
                         self._changed.pop(id(session), None)
             except StenoError as exc:
                 _log.warning("session %s is not saved: %s", session.id, exc.line)
+            except Exception:  # noqa: BLE001  a store of somebody's own may raise anything, and the others are to be saved
+                _log.exception("session %s is not saved", session.id)
         return saved
 
     def close(self) -> None:

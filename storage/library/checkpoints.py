@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -36,6 +36,11 @@ def kept(marks: Sequence[Checkpoint]) -> dict[str, Json]:
         }
         for place, mark in enumerate(marks)
     }  # fmt: skip
+
+
+def renamed(marks: Sequence[Checkpoint], ids: Mapping[str, str]) -> list[Checkpoint]:
+    """The checkpoints behind the same messages, some of which got new ids: ``ids`` by the old ones."""
+    return [msgspec.structs.replace(mark, message=ids[mark.message]) if mark.message in ids else mark for mark in marks]
 
 
 def read(value: Json) -> list[Checkpoint]:

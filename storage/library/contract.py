@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..database import random_text, wall_ms
+from ..document import merge_patch
 from ..errors import AmbiguousRef, InvalidInput, MessageIdsTaken, MessageNotFound, SessionNotFound, Unsupported
 from ..model import Json, Message, SessionHeader, check_count, check_status, check_text, object_of
 from .delta import Delta, Snapshot
@@ -286,7 +287,7 @@ class Backend(SessionStore):
         fork = Session(
             None,
             original.user_id,
-            {**original.metadata, **({} if metadata is None else object_of(metadata, "metadata"))},
+            merge_patch(original.metadata, {} if metadata is None else object_of(metadata, "metadata")),
             title=title or f"Fork of {original.title or original.id}",
             provider=original.provider,
             model=original.model,

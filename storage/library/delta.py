@@ -30,6 +30,10 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     touched_ms: int
     """When the save was made, UTC ms."""
+    life: int = 1
+    """Which life of the id was loaded: a save does not reach into a later one (`SessionHeader.life`)."""
+    fresh: bool = False
+    """The session must not be there yet, else `SessionExists`."""
     new: bool = False
     """The session was made here: it need not be in the store. If it is, it is added to; if it was deleted, woken."""
     created_ms: int = 0
@@ -49,13 +53,15 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     fields: Mapping[str, Json] = {}
     tags: tuple[Sequence[str], Sequence[str]] = ((), ())
     """Tags to add, in order, and to remove."""
+    tag_order: Sequence[str] = ()
+    """All tags in the order that they are to have, where it is another one than adding and removing gives."""
     metadata: Leaves = ()
     state: Leaves = ()
 
     @property
     def changes_header(self) -> bool:
         """Say whether it says anything of the session besides its messages."""
-        return bool(self.touched or self.fields or any(self.tags) or self.metadata or self.state)
+        return bool(self.touched or self.fields or any(self.tags) or self.tag_order or self.metadata or self.state)
 
     @property
     def rewrites(self) -> bool:

@@ -7,6 +7,7 @@ field for, and what its fields would give back otherwise, is kept under one key 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -68,7 +69,11 @@ def from_dict(given: Mapping[str, Json], *, id: str, timestamp: str, is_message:
     """
     if "role" not in given:
         raise InvalidInput("a message must have a role")
-    fields = check_object(dict(given), "a message")
+    # A copy: whoever gave it may use it again for the next message.
+    fields: dict[str, Any] = {
+        key: value if isinstance(value, str) else copy.deepcopy(value)
+        for key, value in check_object(dict(given), "a message").items()
+    }
     kept: dict[str, Any] = {name: fields[name] for name in _TEXTS if isinstance(fields.get(name), str)}
     if "parent" in kept and not is_message(kept["parent"]):
         del kept["parent"]

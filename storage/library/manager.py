@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ..database import random_text, wall_ms
-from ..errors import InvalidInput, SessionDeleted, SessionError, SessionNotFound, Unsupported
+from ..errors import (
+    AmbiguousRef,
+    InvalidInput,
+    SessionDeleted,
+    SessionError,
+    SessionExists,
+    SessionNotFound,
+    Unsupported,
+)
 from ..home import Home
 from ..model import Json, Message, check_count, check_text, object_of
 from ..search import Hit
@@ -99,8 +107,10 @@ class SessionManager:
 
     def close(self) -> None:
         """Save what autosave watches and close the store; called twice it does nothing."""
-        self._autosave.close()
-        self.store.close()
+        try:
+            self._autosave.close()
+        finally:
+            self.store.close()
 
     def autosave(self) -> int:
         """Save now what autosave would save later, and say how many sessions that were."""
@@ -183,10 +193,9 @@ class SessionManager:
         )
         if template is not None:
             self._begin(session, template, {} if values is None else object_of(values, "values"))
-        if session_id is not None and self.store.get(session_id) is not None:
-            raise SessionError(
-                f"session already exists with session_id: {session_id}", hint="get it, or choose another"
-            )
+        if session_id is not None and self.store.get(session_id, deleted=True) is not None:
+            raise SessionExists(session=session_id)
+        session.must_be_new()
         self.store.save(session)
         return self._out(session)
 
@@ -273,7 +282,7 @@ class SessionManager:
             limit=limit,
             offset=offset,
         )
-        return [self._out(session) for session in self.store.select(selection)]
+        return [self._out(session, hold=False) for session in self.store.select(selection)]
 
     def get_active_sessions(self, limit: int | None = None) -> list[Session]:
         """The active sessions, the last written to first."""
@@ -281,7 +290,7 @@ class SessionManager:
 
     def get_sessions_for_user(self, user_id: str, include_archived: bool = False) -> list[Session]:
         """The sessions of a user, the last written to first."""
-        return [self._out(each) for each in self.users.sessions(user_id, include_archived=include_archived)]
+        return [self._out(each, hold=False) for each in self.users.sessions(user_id, include_archived=include_archived)]
 
     def search(self, query: str, limit: int = 20, **filters: Any) -> list[Found]:
         """At most ``limit`` sessions in which a query finds something, the best first, each with what was found there.
@@ -320,10 +329,10 @@ class SessionManager:
             raise SessionNotFound(ref=session_id)
         return session
 
-    def _out(self, session: Session) -> Session:
+    def _out(self, session: Session, *, hold: bool = True) -> Session:
         """A session on its way to the caller, watched by autosave and within the limits."""
         session.limits = self._limits
-        self._autosave.watch(session)
+        self._autosave.watch(session, hold=hold)
         return session
 
     # Saving and changing
@@ -472,10 +481,16 @@ class SessionManager:
 
     def delete_session(self, ref: str, hard: bool = False) -> bool:
         """Delete a session by id or title, ``hard`` for good; False where there is none. Raises `AmbiguousRef`."""
-        session = self.store.get(ref) or self._named(ref)
-        if session is None:
-            return self.purge(ref) if hard else False
-        return self.purge(session.id) if hard else self.store.delete(session.id)
+        if self.store.get(ref, deleted=hard) is not None:
+            session_id = ref
+        else:
+            named = self.store.select(Selection(title=ref, limit=6))
+            if not named:
+                return False
+            if len(named) > 1:
+                raise AmbiguousRef(ref=ref, candidates=[session.id for session in named])
+            session_id = named[0].id
+        return self.purge(session_id) if hard else self.store.delete(session_id)
 
     def restore(self, session_id: str) -> bool:
         """Show a deleted session again with its messages; False where there is none any more."""

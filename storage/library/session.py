@@ -196,7 +196,7 @@ class Session:
         """Called when something is done to the session that a save would send."""
         self.limits = limits
         self._clock, self._ids = clock, ids
-        self._new = self._touched = False
+        self._new = self._touched = self._fresh = False
         self._base = header
         self._automatic = header.title if header.automatic_title else ""
         self._updated_ms = parse_time(header.updated_at)
@@ -279,6 +279,7 @@ class Session:
     @name.setter
     def name(self, value: str) -> None:
         self.title = check_title(value)
+        self._touch()
 
     @property
     def agent_id(self) -> str | None:
@@ -667,6 +668,7 @@ class Session:
                 context=copy.deepcopy(check_object(self.context, "context")),
                 created_at=format_ms(self._clock()),
             )
+            check_object({**self._state_now(), CHECKPOINTS: checkpoints.kept([*self._checkpoints, mark])}, "state")
             self._checkpoints.append(mark)
             self._touch()
             return mark.id
@@ -719,16 +721,22 @@ class Session:
 
     def add_tag(self, *tags: str) -> None:
         """Add tags that it has not."""
-        self.tags += [tag for tag in map(check_tag, tags) if tag not in self.tags]
+        with self.lock:
+            self.tags += [tag for tag in map(check_tag, tags) if tag not in self.tags]
+            self._touch()
 
     def remove_tag(self, *tags: str) -> None:
         """Remove tags; one that it has not is passed over."""
-        self.tags[:] = [tag for tag in self.tags if tag not in tags]
+        with self.lock:
+            self.tags[:] = [tag for tag in self.tags if tag not in tags]
+            self._touch()
 
     # Saving
 
     def _state_now(self) -> dict[str, Json]:
         state = dict(self.state)
+        if CONTEXT in state or CHECKPOINTS in state:
+            raise InvalidInput(f"a state cannot have the keys {CONTEXT} and {CHECKPOINTS}", hint="choose others")
         if self.context:
             state[CONTEXT] = self.context
         if self._checkpoints:
@@ -748,10 +756,13 @@ class Session:
                     fields[name] = None if value is None else _CHECKS[name](value)
             check_status(self.status)
             tags = list(dict.fromkeys(check_tag(tag) for tag in self.tags))
+            added = [tag for tag in tags if tag not in base.tags]
             messages = self._transcript.changes()
             return Delta(
                 id=self.id,
                 touched_ms=self._clock(),
+                life=base.life,
+                fresh=self._fresh,
                 new=self._new,
                 touched=self._touched,
                 created_ms=parse_time(base.created_at),
@@ -761,7 +772,8 @@ class Session:
                 edited=messages.edited,
                 added=messages.added,
                 fields=fields,
-                tags=([tag for tag in tags if tag not in base.tags], [tag for tag in base.tags if tag not in tags]),
+                tags=(added, [tag for tag in base.tags if tag not in tags]),
+                tag_order=() if tags == [*(tag for tag in base.tags if tag in tags), *added] else tags,
                 metadata=_changes(base.metadata, self.metadata, "metadata"),
                 state=_changes(base.state, self._state_now(), "state"),
             )
@@ -775,6 +787,15 @@ class Session:
         with self.lock:
             self._transcript.renew(message_ids, self._new_id)
 
+    @property
+    def is_new(self) -> bool:
+        """Say whether it was made here and not saved since."""
+        return self._new
+
+    def must_be_new(self) -> None:
+        """Let the first save be refused where the store has a session of this id, deleted or not."""
+        self._fresh = True
+
     def attach(self, source: Source) -> None:
         """Let messages be fetched from a store from now on."""
         self._transcript.source = source
@@ -787,7 +808,7 @@ class Session:
         with self.lock:
             count, size = (header.message_count, header.size_bytes) if header else (None, None)
             self._transcript.saved(delta, count=count, size=size)
-            self._new = False
+            self._new = self._fresh = False
             self._touched = self._touched and not delta.touched
             self._rebase(delta, header or self._sent(delta))
 
@@ -800,7 +821,7 @@ class Session:
             **{name: delta.fields.get(name, getattr(base, name)) for name in FIELDS[1:]},
             title=delta.fields.get("title", base.title) or self._automatic,
             automatic_title=not delta.fields.get("title", "" if base.automatic_title else base.title),
-            tags=[tag for tag in base.tags if tag not in removed] + list(added),
+            tags=list(delta.tag_order) or [tag for tag in base.tags if tag not in removed] + list(added),
             metadata=patched(base.metadata, delta.metadata),
             state=patched(base.state, delta.state),
             updated_at=format_ms(max(self._updated_ms, delta.touched_ms)),
@@ -823,11 +844,11 @@ class Session:
         if self.tags == sent.tags:
             self.tags = header.tags
         metadata = patched(header.metadata, changes(sent.metadata, self.metadata))
-        if metadata != self.metadata:
+        if any(changes(self.metadata, metadata)):
             self.metadata = metadata
         now = self._state_now()
         state = patched(header.state, changes(sent.state, now))
-        if state != now:
+        if any(changes(now, state)):
             self._show_state(state)
         self._base = header
 
@@ -889,6 +910,8 @@ class Session:
         if given.get("context") is not None:
             session.context = given["context"]
         for message in messages:
+            if session._transcript.has(message.id):
+                raise InvalidInput(f"not a session (two messages have the id {message.id})")
             session._transcript.add(check_fields(message))
         session._updated_ms = updated_ms
         return session
@@ -913,7 +936,7 @@ _shown = attrgetter(*FIELDS, "tags", "metadata", "state")
 
 
 def _alike(one: SessionHeader, other: SessionHeader) -> bool:
-    return _shown(one) == _shown(other)
+    return msgspec.json.encode(_shown(one)) == msgspec.json.encode(_shown(other))  # 1, 1.0 and True differ
 
 
 def _become(held: dict[str, Json], new: Mapping[str, Json], what: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,10 @@ from ..errors import (
     InvalidInput,
     MessageExists,
     MessageIdsTaken,
+    MessageNotFound,
+    MessagePurged,
     SessionDeleted,
+    SessionExists,
     SessionNotFound,
     Unsupported,
 )
@@ -204,7 +207,7 @@ class SQLiteSessionStore(Backend):
     @property
     def _space(self) -> tuple[str, tuple[Any, ...]]:
         if self._prefix:
-            return "id >= ? AND id < ?", (self._prefix, self._prefix + "\U0010ffff")
+            return "id >= ? AND id < ?", (self._prefix, self.table_name + chr(ord(SEPARATOR) + 1))
         return "instr(id, ?) = 0", (SEPARATOR,)
 
     # Saving
@@ -227,18 +230,21 @@ class SQLiteSessionStore(Backend):
         return self._shown(header(row))
 
     def _add(self, store: Store, inner: str, delta: Delta) -> None:
+        life = None if delta.new else delta.life
         try:
-            store.extend(inner, [_new(each) for each in delta.added], wake=delta.new)
+            store.extend(inner, [_new(each) for each in delta.added], life=life, checked=True)
         except MessageExists:
             with store.transaction():
-                store.extend(inner, self._unknown(store, inner, delta), wake=delta.new)
+                store.extend(inner, self._unknown(store, inner, delta), life=life, checked=True)
         except (SessionDeleted, SessionNotFound) as exc:
             raise SessionDeleted(session=delta.id) from exc
 
     def _prepare(self, store: Store, inner: str, delta: Delta) -> None:
         row = store.find(inner)
-        if not delta.new and (row is None or row.hidden):
+        if not delta.new and (row is None or row.hidden or row.life != delta.life):
             raise SessionDeleted(session=delta.id)
+        if delta.fresh and row is not None:
+            raise SessionExists(session=delta.id)
         if row is None:
             self._create(store, inner, delta)
         elif row.hidden:
@@ -265,10 +271,11 @@ class SQLiteSessionStore(Backend):
             store.delete_messages(inner, delta.removed)
         for message_id, fields in delta.edited.items():
             plain = {name: value for name, value in fields.items() if name != "metadata"}
-            if plain:
-                store.edit_message(inner, message_id, plain)
-            if "metadata" in fields:
-                store.set_message_leaves(inner, message_id, fields["metadata"])
+            with suppress(MessageNotFound, MessagePurged):  # it was purged meanwhile; the rest is saved
+                if plain:
+                    store.edit_message(inner, message_id, plain)
+                if "metadata" in fields:
+                    store.set_message_leaves(inner, message_id, fields["metadata"])
 
     def _apply_header(self, store: Store, inner: str, delta: Delta) -> None:
         row = store.find(inner)
@@ -277,9 +284,11 @@ class SQLiteSessionStore(Backend):
         for name, value in delta.fields.items():
             edit.set(name, text_of(value))
         add, remove = delta.tags
-        if add or remove:
+        order = {tag: at for at, tag in enumerate(delta.tag_order)}
+        if add or remove or order:
             tags = [tag for tag in decode_json(row.tags) if tag not in remove]
-            edit.set_tags([*tags, *(tag for tag in add if tag not in tags)])
+            tags += [tag for tag in add if tag not in tags]
+            edit.set_tags(sorted(tags, key=lambda tag: order.get(tag, len(order))))
         for name, leaves in (("metadata", delta.metadata), ("state", delta.state)):
             if leaves:
                 edit.set_document(name, patched(document(family(store, row.no, 0, name), name), leaves))

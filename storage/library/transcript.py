@@ -1,12 +1,13 @@
 """The messages of one session: those that a store holds, fetched when they are looked at, and what was done since.
 
 Pure bookkeeping: a save is told what to send (`Changes`) and says what arrived. What was done while
-it was under way stays to be sent (tests/library/test_session_delta.py).
+it was under way stays to be sent, and of a save that failed anything may have arrived
+(tests/library/test_session_delta.py, tests/library/test_transcript.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from ..document import changes
 from ..model import Message
 from ..rows import content_column, size_bytes
-from .delta import Delta
+from .delta import Delta, Snapshot
 
 
 class Source(Protocol):
@@ -34,6 +35,10 @@ class Source(Protocol):
 
     def find_message(self, session_id: str, message_id: str) -> Message | None:
         """One message that is shown."""
+        ...
+
+    def snapshot(self, session_id: str) -> Snapshot | None:
+        """The session's header as it stands now; asked for where others wrote since the last look."""
         ...
 
 
@@ -59,6 +64,7 @@ class Transcript:
         self._stored: list[Message] = []  # the newest of them, or all
         self._complete = count == 0
         self._added: dict[str, Message] = {}
+        self._offered: dict[str, list[Message]] = {}  # what saves sent that did not come to an end: it may be stored
         self._saved: list[str] = []  # what was added and saved since the session was loaded
         self._removed: dict[str, None] = {}
         self._edited: dict[str, tuple[Message, Message]] = {}  # as it is stored, as it is here
@@ -81,12 +87,14 @@ class Transcript:
 
     def stream(self) -> Iterator[Message]:
         """Every message, oldest first, a few at a time where that can be."""
-        if self._complete or self.source is None or self._removed or self._edited:
+        if self.source is None or self._is_own_view:
             yield from self.all()
             return
-        added = list(self._added.values())
-        yield from self.source.stream(self._id)
-        yield from added
+        waiting = dict(self._added)
+        for message in self.source.stream(self._id):
+            waiting.pop(message.id, None)  # it was saved meanwhile
+            yield message
+        yield from waiting.values()
 
     def has(self, message_id: str) -> bool:
         """Say whether a message has this id."""
@@ -107,13 +115,15 @@ class Transcript:
     def page(self, skip: int, limit: int | None) -> list[Message]:
         """Messages from the ``skip``-th on, at most ``limit`` (None: all of them)."""
         stop = None if limit is None else skip + limit
-        if self._complete or self.source is None or self._removed or self._edited:
+        if self.source is None or self._is_own_view:
             return self.all()[skip:stop]
         found = self.source.page(self._id, skip=skip, limit=limit)
         left = None if limit is None else limit - len(found)
         if left == 0:
             return found
-        first = max(skip - self._stored_count, 0)
+        if skip and not found:
+            self._recount(0)
+        first = 0 if found else max(skip - self._stored_count, 0)
         added = list(self._added.values())[first : None if left is None else first + left]
         return found + added
 
@@ -139,6 +149,7 @@ class Transcript:
         stored = [each for each in self._stored if each.id in gone]
         unsaved = [self._added.pop(id_) for id_ in gone & self._added.keys()]
         self._removed |= dict.fromkeys(each.id for each in stored)
+        self._remove_offered(gone)
         self._stored = [each for each in self._stored if each.id not in gone]
         for each in stored:
             self._edited.pop(each.id, None)
@@ -152,6 +163,7 @@ class Transcript:
             self._cleared = True
             self._removed |= dict.fromkeys(self._saved)
         self._stored, self._complete, self._by_id = [], True, None
+        self._remove_offered(self._offered)
         self._added, self._edited = {}, {}
         self._stored_count = self.size_bytes = 0
 
@@ -160,9 +172,19 @@ class Transcript:
         return Changes(
             self._revision if self._cleared else None,
             list(self._removed),
-            {id_: _changed(old, new) for id_, (old, new) in self._edited.items()},
+            {id_: _changed(old, new) for id_, (old, new) in self._edited.items()} | self._edited_offers(),
             list(self._added.values()),
         )
+
+    def offer(self, messages: Iterable[Message]) -> None:
+        """Take note that messages are about to be sent: until `saved` says so, nobody knows whether they are stored.
+
+        One that is edited before that is sent as an edit and as added, one that is removed as removed.
+        """
+        for message in (each for each in messages if each.id in self._added):
+            versions = self._offered.setdefault(message.id, [])
+            if message not in versions:
+                versions.append(message)
 
     def saved(self, delta: Delta, *, count: int | None, size: int | None) -> None:
         """Take note that a delta was saved, and how many messages of what size the store holds now."""
@@ -174,23 +196,75 @@ class Transcript:
             pair = self._edited.get(message_id)
             if pair is not None and _changed(*pair) == fields:
                 del self._edited[message_id]
-        arrived = [self._added.pop(message.id) for message in delta.added if message.id in self._added]
-        if self._complete or self._stored:
-            self._stored += arrived
-        self._by_id = None
+        arrived = [message for message in delta.added if message.id in self._added]
+        for sent in delta.added:
+            self._offered.pop(sent.id, None)
+        for sent in arrived:
+            now = self._added.pop(sent.id)
+            if now != sent:
+                self._edited[sent.id] = sent, now
         self._saved += [message.id for message in arrived]
         self._stored_count += len(arrived)
-        if not self._complete and count is not None and size is not None:
-            self._stored_count, self.size_bytes = count, size
-
-    def renew(self, message_ids: Collection[str], new_id: Callable[[], str]) -> None:
-        """Give messages that wait to be saved new ids."""
-        kept = [
-            msgspec.structs.replace(each, id=new_id()) if each.id in message_ids else each
-            for each in self._added.values()
-        ]
-        self._added = {message.id: message for message in kept}
         self._by_id = None
+        shown = [self._as_here(message) for message in arrived]
+        if self._complete:
+            self._stored += shown
+        elif count is None or size is None or count == self._stored_count:
+            self._stored += shown if self._stored else []
+        else:
+            self._stored = []  # others wrote between: it is fetched anew
+        if not self._complete and count is not None and size is not None:
+            self._stored_count, self.size_bytes = count, size + self._unsaved_size()
+
+    def renew(self, message_ids: Collection[str], new_id: Callable[[], str]) -> dict[str, str]:
+        """Give messages that wait to be saved new ids, and return these by the old ones; replies to them follow."""
+        new = {id_: new_id() for id_ in self._added if id_ in set(message_ids)}
+        for id_ in new:
+            self._offered.pop(id_, None)  # the message of this id is somebody else's
+        renewed = (
+            msgspec.structs.replace(
+                each,
+                id=new.get(each.id, each.id),
+                parent=None if each.parent is None else new.get(each.parent, each.parent),
+            )
+            if each.id in new or each.parent in new
+            else each
+            for each in self._added.values()
+        )
+        self._added = {message.id: message for message in renewed}
+        return new
+
+    @property
+    def _is_own_view(self) -> bool:
+        """Say whether what the store shows is not what is shown here."""
+        return bool(self._complete or self._removed or self._edited or self._offered)
+
+    def _as_here(self, stored: Message) -> Message:
+        return self._edited[stored.id][1] if stored.id in self._edited else stored
+
+    def _unsaved_size(self) -> int:
+        """The bytes that the store does not count yet."""
+        edits = sum(weight(new) - weight(old) for old, new in self._edited.values())
+        return edits + sum(map(weight, self._added.values()))
+
+    def _remove_offered(self, message_ids: Collection[str]) -> None:
+        offered = [id_ for id_ in self._offered if id_ in message_ids]
+        self._removed |= dict.fromkeys(offered)
+        for id_ in offered:
+            del self._offered[id_]
+
+    def _edited_offers(self) -> dict[str, Mapping[str, Any]]:
+        """What makes of each message that may be stored, whichever version of it, the one that is here."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for id_, versions in self._offered.items():
+            fields: dict[str, Any] = {}
+            leaves: dict[str, bytes] = {}
+            for old in versions:
+                fields |= _changed(old, self._added[id_])
+                leaves |= dict(fields.pop("metadata", []))
+            if fields or leaves:
+                found[id_] = {**fields, "metadata": list(leaves.items())} if leaves else fields
+        return found
 
     def _fetch(self, wanted: int | None) -> None:
         """Have the newest ``wanted`` of the stored messages at hand; None for all."""
@@ -200,15 +274,24 @@ class Transcript:
         found, revision = self.source.newest(self._id, limit)
         unsaved = self._added.keys()
         self._stored = [
-            self._edited[each.id][1] if each.id in self._edited else each
-            for each in found
-            if each.id not in self._removed and each.id not in unsaved
+            self._as_here(each) for each in found if each.id not in self._removed and each.id not in unsaved
         ]
         self._by_id = None
-        self._revision = max(self._revision, revision)
         self._complete = limit is None or len(found) < limit
         if self._complete:
             self._stored_count = len(self._stored)
+            self.size_bytes = sum(map(weight, self._stored)) + sum(map(weight, self._added.values()))
+        elif revision != self._revision:
+            self._recount(len(found))
+            self._stored_count -= len(found) - len(self._stored)  # what waits here and was stored nevertheless
+        self._revision = max(self._revision, revision)
+
+    def _recount(self, least: int) -> None:
+        """Learn how many messages the store holds, where others may have written; ``least`` were seen."""
+        there = None if self.source is None else self.source.snapshot(self._id)
+        if there is not None:
+            self._stored_count = max(there.header.message_count, least)
+            self.size_bytes = there.header.size_bytes + self._unsaved_size()
 
 
 def weight(message: Message) -> int:

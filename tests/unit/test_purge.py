@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -580,6 +582,49 @@ def test_a_backup_is_one_file_and_not_written_where_nothing_in_it_was_purged(sto
     purge_session(store, "s")
     shrink(store)
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+def killed_at(statement: str, store: Store) -> None:
+    """Shrink a store in a process that is killed as soon as it comes to a statement in a copy."""
+    child = os.fork()
+    if child:
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        return
+    connect = dbapi.connect
+
+    def traced(file: str, *given: Any, **named: Any) -> Any:
+        def kill(said: str) -> None:
+            if "backups" in file and said.startswith(statement):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        made = connect(file, *given, **named)
+        made.set_trace_callback(kill)
+        return made
+
+    dbapi.connect = traced
+    try:
+        with Store(store.path) as opened:
+            shrink(opened)
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("at", ["VACUUM", "PRAGMA wal_checkpoint", "DELETE FROM meta", "PRAGMA journal_mode = DELETE"])
+def test_a_backup_whose_purge_was_killed_half_way_is_written_anew_the_next_time(store: Store, at: str, older: bool):
+    session(store, *(f"{number} quokkaword {'x' * 1500}" for number in range(12)))
+    copied = beside(store)
+    if older:
+        as_first_version(store, copied)
+    else:
+        backup(store, copied)
+    purge_session(store, "s")
+    path = store.path
+    store.close()
+    killed_at(at, store)
+    with Store(path) as again:
+        assert shrink(again).problems == []
+    assert traces(copied.parent, ("quokkaword",)) == set()
 
 
 def test_of_a_later_life_a_backup_loses_only_the_one_that_was_purged(store: Store):

@@ -140,6 +140,55 @@ def test_a_statement_that_fails_by_itself_writes_nothing(store: Store, sql: Sql)
     assert store.count() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT add_message_to_session('s', 'u', 'd') AS x WHERE x IS NOT NULL",
+        "SELECT add_message_to_session(id, 'u', 'd') AS x FROM sessions GROUP BY x",
+        "SELECT DISTINCT \"add_message_to_session\"(id, 'u', 'd') AS x FROM sessions ORDER BY x",
+        "SELECT add_message_to_session(id, 'u', 'd') AS x, count(*) FROM sessions GROUP BY 1 HAVING x > ''",
+        "SELECT x, x FROM (SELECT add_message_to_session(id, 'u', 'd') AS x FROM sessions)",
+        "WITH m AS (SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT x FROM m WHERE x IS NOT NULL",
+        "WITH m AS NOT MATERIALIZED (SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT x, x FROM m",
+        "SELECT id, x FROM sessions, (SELECT add_message_to_session('s', 'u', 'd') AS x)",
+        "SELECT x FROM add_by_view",
+        "WITH add_message_to_session(x) AS MATERIALIZED (SELECT 1), m AS "
+        "(SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT x FROM m WHERE x IS NOT NULL",
+    ],
+)
+def test_a_statement_that_would_call_a_function_twice_for_a_row_is_refused(store: Store, sql: Sql, statement: str):
+    for name in "st":
+        store.create(id=name)
+    sql("CREATE TEMP VIEW add_by_view AS SELECT add_message_to_session('s', 'u', 'd') AS x")
+    with pytest.raises(InvalidInput, match="more than once for a row|cannot stand in a subquery") as caught:
+        sql(statement)
+    assert "MATERIALIZED" in caught.value.line
+    assert store.count() == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("statement", "count"),
+    [
+        ("SELECT add_message_to_session(id, 'u', 'd') FROM sessions ORDER BY 1", 2),
+        ("SELECT ADD_MESSAGE_TO_SESSION((SELECT min(id) FROM sessions), 'u', 'd')", 1),
+        ("SELECT add_message_to_session('s', 'u', 'd'), add_message_to_session('s', 'u', 'd')", 2),
+        ("SELECT add_message_to_session('s', 'u', 'd') UNION ALL SELECT add_message_to_session('s', 'u', 'e')", 2),
+        ("CREATE TEMP TABLE made AS SELECT add_message_to_session('s', 'u', 'd') AS x", 1),
+        (
+            "WITH m AS MATERIALIZED (SELECT add_message_to_session('s', 'u', 'd') AS x) "
+            "SELECT a.x, b.x FROM m a, m b, sessions WHERE a.x IS NOT NULL UNION SELECT x, x FROM m",
+            1,
+        ),
+        ("explain SELECT add_message_to_session('s', 'u', 'd') AS x WHERE x IS NOT NULL", 0),
+    ],
+)
+def test_a_function_writes_as_often_as_it_is_called(store: Store, sql: Sql, statement: str, count: int):
+    for name in "st":
+        store.create(id=name)
+    sql(statement)
+    assert store.count() == (2, count)
+
+
 def test_rows_of_a_statement_that_writes_come_when_it_is_committed(store: Store, connection: SqlConnection):
     store.create(id="s")
     rows = connection.run("SELECT add_message_to_session('s', 'user1', column1) FROM (VALUES ('a'), ('b'))").rows
@@ -277,6 +326,23 @@ def test_who_updates_a_view_is_told_what_to_use(sql: Sql):
     with pytest.raises(InvalidInput, match="does not write to Steno's tables") as caught:
         sql("UPDATE sessions SET title = 'x'")
     assert "--write" in caught.value.line
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE sessions", "ALTER TABLE sessions RENAME TO x", "CREATE INDEX temp.i ON sessions (id)"]
+)
+def test_who_changes_a_view_as_a_table_is_told_the_same(sql: Sql, statement: str):
+    with pytest.raises(InvalidInput, match="does not write to Steno's tables"):
+        sql(statement)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_rows_that_nobody_read_end_with_the_connection(store: Store):
+    connection = SqlConnection(store, writable=False)
+    rows = connection.run("WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n").rows
+    next(rows)
+    connection.close()
+    assert list(rows) == []
 
 
 def test_temporary_tables_are_one_s_own(store: Store, sql: Sql):
