@@ -66,18 +66,18 @@ def calls(statement: str, names: Collection[str]) -> Counter[str]:
     """How often each of these functions is called, by what is typed.
 
     Raises `InvalidInput` where one stands in a subquery, other than of a ``WITH … AS MATERIALIZED`` of the statement:
-    SQLite may make any other part of what is around it, and so run it for each row there.
+    SQLite may make any other a part of what is around it, and so run it for each row there.
     """
-    tokens = [token for token in _TOKEN.findall(statement) if not _is_blank(token)]
+    tokens = [each for each in _TOKEN.findall(statement) if not _is_blank(each)]
     found: Counter[str] = Counter()
     loose: list[bool] = []
-    for at, token in enumerate(tokens):
+    for at, each in enumerate(tokens):
         ahead = tokens[at + 1].lower() if at + 1 < len(tokens) else ""
-        name = token.strip('"`[]').lower()
-        if token == "(":
+        name = each.strip('"`[]').lower()
+        if each == "(":
             kept = tokens[max(at - 1, 0)].lower() == "materialized" and tokens[max(at - 2, 0)].lower() == "as"
             loose.append(ahead in ("select", "values", "with") and not kept)
-        elif token == ")" and loose:
+        elif each == ")" and loose:
             loose.pop()
         elif name in names and ahead == "(":
             if any(loose):

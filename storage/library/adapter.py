@@ -49,6 +49,7 @@ class Adapter(Backend):
         """Hand over the whole session."""
         delta = session.delta()
         if not delta.empty:
+            session.offered(delta)
             self._call("save", session)  # without the session's lock: a coroutine reads it from another thread
             session.saved(delta, None)
 

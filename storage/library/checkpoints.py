@@ -40,7 +40,10 @@ def kept(marks: Sequence[Checkpoint]) -> dict[str, Json]:
 
 def renamed(marks: Sequence[Checkpoint], ids: Mapping[str, str]) -> list[Checkpoint]:
     """The checkpoints behind the same messages, some of which got new ids: ``ids`` by the old ones."""
-    return [msgspec.structs.replace(mark, message=ids[mark.message]) if mark.message in ids else mark for mark in marks]
+    return [
+        msgspec.structs.replace(mark, message=ids.get(mark.message, mark.message)) if mark.message else mark
+        for mark in marks
+    ]
 
 
 def read(value: Json) -> list[Checkpoint]:

@@ -192,11 +192,13 @@ class Backend(SessionStore):
             if delta.empty:
                 return
             session.attach(self)
+            session.offered(delta)
             try:
                 header = self.apply(delta)
             except MessageIdsTaken as exc:
                 session.renew(exc.ids)
                 delta = session.delta()
+                session.offered(delta)
                 header = self.apply(delta)
             session.saved(delta, header)
 

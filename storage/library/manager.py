@@ -23,7 +23,7 @@ from ..errors import (
     Unsupported,
 )
 from ..home import Home
-from ..model import Json, Message, check_count, check_text, object_of
+from ..model import Json, Message, check_count, check_text, check_title, object_of
 from ..search import Hit
 from ..settings import Settings, settings_of
 from . import budget, exporting, tools
@@ -310,7 +310,7 @@ class SessionManager:
         ]
 
     def _named(self, name: str) -> Session | None:
-        found = self.store.select(Selection(title=check_text(name, "name").strip(), limit=1))
+        found = self.store.select(Selection(title=check_title(name), limit=1))
         return self._out(found[0]) if found else None
 
     def _must(self, session_id: str) -> Session:

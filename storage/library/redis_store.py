@@ -114,7 +114,14 @@ class RedisSessionStore(Backend):
         there = {id_.decode(): None if line is None else text_of(line) for id_, line in zip(ids, lines, strict=True)}
 
         def differs(each: Message) -> bool:
-            return not self._opened(lambda text: repeated(each, text), there[each.id], f"session {delta.id}")
+            changed = delta.edited.get(each.id)  # a draft that was sent before, and edited since
+
+            def same(text: str | None) -> bool:
+                if changed is not None and text is not None:
+                    return repeated(each, edited(text, changed).text)
+                return repeated(each, text)
+
+            return not self._opened(same, there[each.id], f"session {delta.id}")
 
         taken = [each.id for each in added if each.id in there and differs(each)]
         if taken:

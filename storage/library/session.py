@@ -597,13 +597,14 @@ class Session:
         """Keep the newest ``max_messages``, remove the others, and say how many those were."""
         check_count(max_messages, "max_messages")
         with self.lock:
+            self.newest_messages(max_messages + 1)
             extra = self.message_count - max_messages
             if extra <= 0:
                 return 0
             if max_messages == 0:
                 self.clear_messages()
             else:
-                self.remove_messages([each.id for each in self.all_messages()[:extra]])
+                self.remove_messages([each.id for each in self.all_messages()[:-max_messages]])
             return extra
 
     def touch(self) -> None:
@@ -699,6 +700,8 @@ class Session:
     def set_state(self, key: str, value: Json) -> None:
         """Keep any JSON value under a key of the state."""
         with self.lock:
+            if key in (CONTEXT, CHECKPOINTS):
+                raise InvalidInput(f"the key {key} of a state is taken", hint="choose another")
             self.state[check_text(key, "a key of the state")] = object_of({"value": value}, "state")["value"]
             self._touch()
 
@@ -785,7 +788,13 @@ class Session:
     def renew(self, message_ids: Collection[str]) -> None:
         """Give messages that wait to be saved new ids, since the store's session has theirs for others."""
         with self.lock:
-            self._transcript.renew(message_ids, self._new_id)
+            new = self._transcript.renew(message_ids, self._new_id)
+            self._checkpoints = checkpoints.renamed(self._checkpoints, new)
+
+    def offered(self, delta: Delta) -> None:
+        """Take note that a delta is sent: until a store answers, what it adds may be there or not."""
+        with self.lock:
+            self._transcript.offer(delta.added)
 
     @property
     def is_new(self) -> bool:

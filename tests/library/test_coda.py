@@ -845,3 +845,20 @@ def test_the_limit_of_a_search_counts_sessions(manager: SessionManager):
     _filled(manager, "few", "a needle, and much that is no such thing at all, for the sake of the score")
     assert {found.session.name for found in manager.search("needle")} == {"many", "few"}
     assert len(manager.search("needle", limit=1)) == 1
+
+
+@pytest.mark.check("COD-2")
+def test_a_name_with_runs_of_blanks_is_the_same_name(manager: SessionManager):
+    assert manager.create_session("my  chat").id == manager.create_session(" my chat ").id
+
+
+def test_a_hard_deletion_asks_which_where_two_have_the_name(manager: SessionManager):
+    first = manager.create_session("Project", mode="a")
+    manager.create_session("Project", mode="b")
+    with pytest.raises(AmbiguousRef):
+        manager.delete_session("Project", hard=True)
+    manager.delete(first.id)
+    manager.create_session(first.id, mode="c")  # titled as the deleted one's id
+    assert manager.delete_session(first.id, hard=True)
+    assert manager.store.get(first.id, deleted=True) is None
+    assert manager.count() == 2

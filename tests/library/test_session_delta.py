@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from steno import MemorySessionStore, Session, SessionManager
+from steno import MemorySessionStore, Session, SessionDeleted, SessionError, SessionManager
 from steno.storage.library.dicts import from_dict, to_dict
 
 KEYS = st.sampled_from(["a", "b", "a/b", "~c", ""])
@@ -186,3 +186,77 @@ def test_what_another_one_saved_shows_after_the_next_save_and_is_not_undone(kind
 
 def test_a_session_object_can_be_made_without_any_store():
     assert Session("s").delta().new
+
+
+def test_a_stale_session_does_not_reach_into_the_next_life_of_its_id():
+    with SessionManager(store=MemorySessionStore()) as manager:
+        stale = manager.create_session(session_id="s")
+        stale.metadata["mine"] = 1
+        stale.add_message("user", "mine")
+        manager.purge("s")
+        manager.create_session(session_id="s", user_id="other")
+        with pytest.raises(SessionDeleted):
+            manager.save(stale)
+        found = manager.load_session("s")
+        assert (found.metadata, found.message_count) == ({}, 0)
+
+
+def test_an_id_that_a_deleted_session_has_is_not_taken_by_a_new_one():
+    with SessionManager(store=MemorySessionStore()) as manager:
+        manager.create_session(session_id="s", metadata={"old": 1})
+        manager.delete("s")
+        with pytest.raises(SessionError):
+            manager.create_session(session_id="s")
+        assert manager.get_session("s") is None
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, True), (1, 1.0), (0, False)])
+def test_what_another_one_saved_is_not_undone_where_it_only_looks_equal(old: object, new: object):
+    with SessionManager(store=MemorySessionStore()) as manager:
+        session = manager.create_session(session_id="s", metadata={"k": old})
+        other = manager.load_session("s")
+        other.metadata["k"] = new
+        manager.save(other)
+        for text in ("one", "two"):
+            session.add_message("user", text)
+            manager.save(session)
+        assert repr(manager.load_session("s").metadata["k"]) == repr(new)
+
+
+def test_tags_keep_the_order_that_they_were_given():
+    with SessionManager(store=MemorySessionStore()) as manager:
+        session = manager.create_session(session_id="s", tags=["a", "b"])
+        session.tags = ["new", "b", "a"]
+        manager.save(session)
+        assert manager.load_session("s").tags == ["new", "b", "a"]
+
+
+def test_a_dict_that_is_used_again_says_each_time_what_it_said_then():
+    session = Session("s")
+    message: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "one"}]}
+    session.add_message(message)
+    message["content"][0]["text"] = "two"
+    session.add_message(message)
+    assert [each["content"][0]["text"] for each in session.get_messages()] == ["one", "two"]
+
+
+def test_a_reply_to_what_was_removed_before_it_was_saved_is_saved():
+    with SessionManager(store=MemorySessionStore()) as manager:
+        session = manager.create_session(session_id="s")
+        first = session.add_message("user", "one")
+        session.add_message("assistant", "two", parent=first.id)
+        session.truncate_messages(1)
+        manager.save(session)
+        assert [each["content"] for each in manager.get_messages("s")] == ["two"]
+
+
+def test_an_edit_of_what_was_purged_does_not_keep_the_rest_from_being_saved():
+    with SessionManager(store=MemorySessionStore()) as manager:
+        session = manager.create_session(session_id="s")
+        message = session.add_message("user", "one")
+        manager.save(session)
+        session.edit_message(message.id, content="edited")
+        session.add_message("user", "two")
+        manager.store.purge_message("s", message.id)
+        manager.save(session)
+        assert [each["content"] for each in manager.get_messages("s")] == ["two"]

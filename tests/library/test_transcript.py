@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from steno import Session, SessionHeader, SessionManager, SQLiteSessionStore
+from steno import Session, SessionManager, SQLiteSessionStore
 from steno.storage.library.delta import Delta
 from steno.storage.library.session import Limits
+from steno.storage.model import SessionHeader
 
 
 class AnswersLost(SQLiteSessionStore):
@@ -40,12 +41,18 @@ def manager(store: AnswersLost) -> SessionManager:
     return SessionManager(store=store)
 
 
+def opened(manager: SessionManager, session_id: str) -> Session:
+    found = manager.get_session(session_id)
+    assert found is not None
+    return found
+
+
 def numbered(session: Session, limit: int | None = None) -> list[tuple[int, Any]]:
     return [(each.sequence, each["content"]) for each in session.get_messages(limit=limit)]
 
 
 def stored(manager: SessionManager, session: Session) -> list[Any]:
-    return [each.content for each in manager.get_session(session.id).messages]
+    return [each.content for each in opened(manager, session.id).messages]
 
 
 def filled(manager: SessionManager, count: int) -> Session:
@@ -71,40 +78,40 @@ def fail(manager: SessionManager, store: AnswersLost, session: Session, when: st
 
 def test_the_newest_messages_are_numbered_by_what_the_store_holds_now(manager: SessionManager):
     writer = filled(manager, 1)
-    reader = manager.get_session(writer.id)
+    reader = opened(manager, writer.id)
     add(manager, writer, range(1, 20))
     assert (numbered(reader, 2), reader.message_count) == ([(19, "18"), (20, "19")], 20)
 
 
 def test_a_window_has_no_hole_after_a_save_between_whose_messages_others_wrote(manager: SessionManager):
-    one = manager.get_session(filled(manager, 9).id)
+    one = opened(manager, filled(manager, 9).id)
     numbered(one, 2)
     add(manager, one, ["a1"])
-    add(manager, manager.get_session(one.id), ["b1"])
+    add(manager, opened(manager, one.id), ["b1"])
     add(manager, one, ["a2"])
     assert numbered(one, 3) == [(10, "a1"), (11, "b1"), (12, "a2")]
 
 
 def test_a_window_shows_what_waits_behind_what_is_stored(manager: SessionManager):
-    one = manager.get_session(filled(manager, 9).id)
+    one = opened(manager, filled(manager, 9).id)
     numbered(one, 2)
-    add(manager, manager.get_session(one.id), ["b1"])
+    add(manager, opened(manager, one.id), ["b1"])
     add(manager, one, ["a1"])
     one.add_message("user", "a2")
     assert numbered(one, 3) == [(10, "b1"), (11, "a1"), (12, "a2")]
 
 
 def test_a_session_that_was_read_whole_goes_on_showing_what_it_showed(manager: SessionManager):
-    one = manager.get_session(filled(manager, 2).id)
+    one = opened(manager, filled(manager, 2).id)
     list(one.messages)
-    add(manager, manager.get_session(one.id), ["b1"])
+    add(manager, opened(manager, one.id), ["b1"])
     add(manager, one, ["a1"])
     assert (numbered(one, 2), one.message_count) == ([(2, "1"), (3, "a1")], 3)
 
 
 def test_a_page_behind_what_others_added_holds_what_waits(manager: SessionManager):
     writer = filled(manager, 2)
-    reader = manager.get_session(writer.id)
+    reader = opened(manager, writer.id)
     add(manager, writer, ["2", "3"])
     reader.add_message("user", "waits")
     assert [each["content"] for each in reader.get_messages(offset=4)] == ["waits"]
@@ -112,7 +119,7 @@ def test_a_page_behind_what_others_added_holds_what_waits(manager: SessionManage
 
 def test_truncating_keeps_as_many_as_it_was_told_of_what_others_added_too(manager: SessionManager):
     writer = filled(manager, 20)
-    reader = manager.get_session(writer.id)
+    reader = opened(manager, writer.id)
     add(manager, writer, range(20, 25))
     reader.truncate_messages(10)
     assert [each.content for each in reader.messages] == [str(n) for n in range(15, 25)]
@@ -121,7 +128,7 @@ def test_truncating_keeps_as_many_as_it_was_told_of_what_others_added_too(manage
 def test_the_size_is_that_of_all_messages_once_they_are_fetched(manager: SessionManager):
     writer = manager.create_session("u")
     add(manager, writer, ["12345"])
-    reader = manager.get_session(writer.id)
+    reader = opened(manager, writer.id)
     add(manager, writer, ["678"])
     reader.add_message("user", "9")
     list(reader.messages)
@@ -129,7 +136,7 @@ def test_the_size_is_that_of_all_messages_once_they_are_fetched(manager: Session
 
 
 def test_iterating_gives_a_message_once_that_is_saved_meanwhile(manager: SessionManager, store: AnswersLost):
-    reader = manager.get_session(filled(manager, 300).id)
+    reader = opened(manager, filled(manager, 300).id)
     reader.add_message("user", "waits")
     texts = []
     for message in reader.iter_messages():
@@ -144,25 +151,25 @@ def test_iterating_gives_a_message_once_that_is_saved_meanwhile(manager: Session
 
 def test_a_reply_follows_the_message_that_got_a_new_id(manager: SessionManager):
     one = manager.create_session("u")
-    other = manager.get_session(one.id)
+    other = opened(manager, one.id)
     one.add_message({"role": "user", "id": "x", "content": "alice"})
     manager.save(one)
     other.add_message({"role": "user", "id": "x", "content": "bob"})
     other.add_message("user", "to bob", parent="x")
     manager.save(other)
-    found = {each.content: each for each in manager.get_session(one.id).messages}
+    found = {each.content: each for each in opened(manager, one.id).messages}
     assert found["to bob"].parent == found["bob"].id != "x"
 
 
 def test_a_checkpoint_stays_at_the_message_that_got_a_new_id(manager: SessionManager):
     one = manager.create_session("u")
-    other = manager.get_session(one.id)
+    other = opened(manager, one.id)
     one.add_message({"role": "user", "id": "x", "content": "alice"})
     manager.save(one)
     other.add_message({"role": "user", "id": "x", "content": "bob"})
     other.checkpoint("here")
     manager.save(other)
-    again = manager.get_session(one.id)
+    again = opened(manager, one.id)
     assert again.checkpoints[0].message == again.all_messages()[-1].id
 
 
@@ -181,7 +188,7 @@ def test_what_is_edited_after_a_failed_save_stands_there_once_in_its_place_with_
         fail(manager, store, session, when)
         session.edit_message(draft.id, content=f"final {attempt}", metadata={"at": attempt + 1})
     manager.save(session)
-    found = manager.get_session(session.id).all_messages()
+    found = opened(manager, session.id).all_messages()
     assert [each.content for each in found] == ["0", f"final {attempts - 1}", "next"]
     assert (found[1].id, found[1].metadata) == (draft.id, {"at": attempts})
     assert not session.pending
@@ -205,7 +212,7 @@ def test_an_edit_that_is_taken_back_after_a_failed_save_is_taken_back_in_the_sto
 def test_what_is_removed_after_a_failed_save_is_not_in_the_store(
     manager: SessionManager, store: AnswersLost, when: str, how: str
 ):
-    session = manager.create_session("u")
+    session = manager.create_session("u", title="t")
     draft = session.add_message("user", "draft")
     fail(manager, store, session, when)
     if how == "remove":
@@ -217,7 +224,7 @@ def test_what_is_removed_after_a_failed_save_is_not_in_the_store(
 
 
 def test_a_failed_save_that_is_repeated_shows_and_stores_each_message_once(manager: SessionManager, store: AnswersLost):
-    session = manager.get_session(filled(manager, 5).id)
+    session = opened(manager, filled(manager, 5).id)
     session.add_message("user", "a")
     fail(manager, store, session, "behind")
     shown = numbered(session, 2), [each.content for each in session.iter_messages()]

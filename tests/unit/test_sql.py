@@ -144,23 +144,20 @@ def test_a_statement_that_fails_by_itself_writes_nothing(store: Store, sql: Sql)
     "statement",
     [
         "SELECT add_message_to_session('s', 'u', 'd') AS x WHERE x IS NOT NULL",
-        "SELECT add_message_to_session(id, 'u', 'd') AS x FROM sessions GROUP BY x",
-        "SELECT DISTINCT \"add_message_to_session\"(id, 'u', 'd') AS x FROM sessions ORDER BY x",
         "SELECT add_message_to_session(id, 'u', 'd') AS x, count(*) FROM sessions GROUP BY 1 HAVING x > ''",
         "SELECT x, x FROM (SELECT add_message_to_session(id, 'u', 'd') AS x FROM sessions)",
         "WITH m AS (SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT x FROM m WHERE x IS NOT NULL",
         "WITH m AS NOT MATERIALIZED (SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT x, x FROM m",
         "SELECT id, x FROM sessions, (SELECT add_message_to_session('s', 'u', 'd') AS x)",
         "SELECT x FROM add_by_view",
-        "WITH add_message_to_session(x) AS MATERIALIZED (SELECT 1), m AS "
-        "(SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT x FROM m WHERE x IS NOT NULL",
+        "WITH m AS (SELECT add_message_to_session('s', 'u', 'd') AS x) SELECT 1 FROM sessions, m",
     ],
 )
 def test_a_statement_that_would_call_a_function_twice_for_a_row_is_refused(store: Store, sql: Sql, statement: str):
     for name in "st":
         store.create(id=name)
     sql("CREATE TEMP VIEW add_by_view AS SELECT add_message_to_session('s', 'u', 'd') AS x")
-    with pytest.raises(InvalidInput, match="more than once for a row|cannot stand in a subquery") as caught:
+    with pytest.raises(InvalidInput, match=r"more than once for a row|cannot stand in a subquery") as caught:
         sql(statement)
     assert "MATERIALIZED" in caught.value.line
     assert store.count() == (2, 0)
@@ -175,8 +172,8 @@ def test_a_statement_that_would_call_a_function_twice_for_a_row_is_refused(store
         ("SELECT add_message_to_session('s', 'u', 'd') UNION ALL SELECT add_message_to_session('s', 'u', 'e')", 2),
         ("CREATE TEMP TABLE made AS SELECT add_message_to_session('s', 'u', 'd') AS x", 1),
         (
-            "WITH m AS MATERIALIZED (SELECT add_message_to_session('s', 'u', 'd') AS x) "
-            "SELECT a.x, b.x FROM m a, m b, sessions WHERE a.x IS NOT NULL UNION SELECT x, x FROM m",
+            """WITH m AS MATERIALIZED (SELECT add_message_to_session('s', 'u', 'd') AS x)
+            SELECT a.x, b.x FROM m a, m b, sessions WHERE a.x IS NOT NULL UNION SELECT x, x FROM m""",
             1,
         ),
         ("explain SELECT add_message_to_session('s', 'u', 'd') AS x WHERE x IS NOT NULL", 0),
@@ -187,6 +184,24 @@ def test_a_function_writes_as_often_as_it_is_called(store: Store, sql: Sql, stat
         store.create(id=name)
     sql(statement)
     assert store.count() == (2, count)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT add_message_to_session(id, 'u', 'd') AS x FROM main.sessions GROUP BY x",
+        "SELECT DISTINCT \"add_message_to_session\"(id, 'u', 'd') AS x FROM main.sessions ORDER BY x",
+    ],
+)
+def test_where_versions_of_sqlite_differ_a_statement_is_refused_or_writes_once(store: Store, sql: Sql, statement: str):
+    for name in "st":
+        store.create(id=name)
+    try:
+        sql(statement)
+    except InvalidInput as exc:
+        assert store.count() == (2, 0), exc  # noqa: PT017  either is right
+    else:
+        assert store.count() == (2, 2)
 
 
 def test_rows_of_a_statement_that_writes_come_when_it_is_committed(store: Store, connection: SqlConnection):
