@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell starts what it starts in the background: then nothing that Ctrl-C ends could be tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ("steno.tests.acceptance_plugin", "steno.tests.server_fixtures")
 
