@@ -55,7 +55,7 @@ class Home:
         with (self.folder / "bench.log").open("wb") as log:
             process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         try:
-            _until((self.folder / "daemon.json").exists, f"the daemon of {self.folder} listens")
+            until((self.folder / "daemon.json").exists, f"the daemon of {self.folder} listens")
             yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
@@ -77,7 +77,7 @@ def latency(bench: Bench) -> list[Figure]:
                 text = prose.text(700)
                 began = time.perf_counter()
                 message = store.append(session, NewMessage(role="user", content=text))
-                _until(lambda message=message: _arrived(other, message.id), "the message arrives")
+                until(lambda message=message: _arrived(other, message.id), "the message arrives")
                 if at:  # the first one also brings the session, and finds both daemons starting
                     seconds.append(time.perf_counter() - began)
                 time.sleep(draw.uniform(0, bench.scale.pause_s))
@@ -96,7 +96,7 @@ def idle(bench: Bench) -> list[Figure]:
     fill(home.database, scale.sessions, messages=IDLE_MESSAGES)
     with home.daemon() as process:
         began = time.monotonic()
-        _until(lambda: _has_done_all(home, scale.sessions), "files and index are written", within_s=scale.settle_s)
+        until(lambda: _has_done_all(home, scale.sessions), "files and index are written", within_s=scale.settle_s)
         while _cpu_percent(process, min(_SETTLED_WINDOW_S, scale.idle_s)) > _SETTLED_PERCENT:
             assert time.monotonic() - began < scale.settle_s, "the daemon does not come to rest"
         bench.say(f"at rest after {time.monotonic() - began:.0f} s")
@@ -133,7 +133,8 @@ def _has_done_all(home: Home, sessions: int) -> bool:
         return database.cursor("search") == database.last_seq and not database.one("SELECT 1 FROM outbox")
 
 
-def _until(true: Callable[[], bool], what: str, *, within_s: float = _WITHIN_S) -> None:
+def until(true: Callable[[], bool], what: str, *, within_s: float = _WITHIN_S) -> None:
+    """Wait until something is true; fail where that takes too long."""
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"

@@ -37,6 +37,13 @@ class LeftOut(msgspec.Struct, frozen=True):
     why: str
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """A row that is worth knowing, and has no goal."""
+
+    what: str
+    found: str
+
+
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured; the full scale is what the goals speak of."""
 
@@ -56,12 +63,24 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     pause_s: float = 1.5
     idle_s: float = 60.0
     settle_s: float = 600.0
+    edited: int = 300
+    saves: int = 240
+    breath_s: float = 0.2
+    mirrored: int = 10_000
+    mirrored_messages: int = 40
+    first_rounds: int = 3
+    unchanged: int = 100_000
+    start_rounds: int = 7
+    long: int = 100_000
+    paced_s: float = 60.0
+    burst: int = 1000
 
 
 QUICK = Scale(
     session_sizes=(10, 200), appends=5, rounds=2, sessions=20, starts=1, corpus_bytes=60_000, import_rounds=1,
     messages=60, mirror_rounds=1, loaded=50, forked=20, large_bytes=500_000, arrivals=3, pause_s=0.05, idle_s=1.0,
-    settle_s=30.0,
+    settle_s=30.0, edited=3, saves=4, breath_s=0.05, mirrored=5, mirrored_messages=4, first_rounds=1, unchanged=20,
+    start_rounds=1, long=200, paced_s=0.5, burst=20,
 )  # fmt: skip
 
 

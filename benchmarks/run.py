@@ -20,16 +20,17 @@ from pathlib import Path
 
 import appending
 import daemons
+import files
 import importing
 import library
 import listing
 import mirroring
 from generate import Prose, messages, zstd_ratio
-from measure import QUICK, Bench, Figure, LeftOut, Scale
+from measure import QUICK, Bench, Figure, LeftOut, Noted, Scale
 
 from steno.storage.sqlite import dbapi
 
-GROUPS: dict[str, Callable[[Bench], Sequence[Figure | LeftOut]]] = {
+GROUPS: dict[str, Callable[[Bench], Sequence[Figure | LeftOut | Noted]]] = {
     "append": appending.figures,
     "library": library.figures,
     "list": listing.figures,
@@ -37,6 +38,7 @@ GROUPS: dict[str, Callable[[Bench], Sequence[Figure | LeftOut]]] = {
     "mirror": mirroring.figures,
     "latency": daemons.latency,
     "idle": daemons.idle,
+    "files": files.figures,
 }
 RESULTS = Path(__file__).with_name("results.json")
 HEADS = ("what", "ours", "yardstick", "ratio", "spread", "goal", "met")
@@ -58,11 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for name in names for row in _measured(name, scale, chosen.folder)]
     found = [row for row in rows if isinstance(row, Figure)]
     left_out = [row for row in rows if isinstance(row, LeftOut)]
+    noted = [row for row in rows if isinstance(row, Noted)]
     print("\n".join(table(found)))
+    for row in noted:
+        print(f"noted: {row.what}: {row.found}")
     for row in left_out:
         print(f"left out: {row.what}: {row.why}")
     if results is not None:
-        results.write_text(json.dumps(_report(found, left_out, ratio), indent=2) + "\n", encoding="utf-8")
+        results.write_text(json.dumps(_report(found, noted, left_out, ratio), indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -81,7 +86,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
     return figure.what, figure.ours, figure.yardstick, ratio, figure.spread, goal, "yes" if figure.met else "NO"
 
 
-def _measured(name: str, scale: Scale, parent: Path | None) -> Sequence[Figure | LeftOut]:
+def _measured(name: str, scale: Scale, parent: Path | None) -> Sequence[Figure | LeftOut | Noted]:
     folder = Path(tempfile.mkdtemp(prefix="steno-bench-", dir=parent))
     began = time.monotonic()
 
@@ -96,7 +101,9 @@ def _measured(name: str, scale: Scale, parent: Path | None) -> Sequence[Figure |
     return found
 
 
-def _report(figures: Sequence[Figure], left_out: Sequence[LeftOut], ratio: float) -> dict[str, object]:
+def _report(
+    figures: Sequence[Figure], noted: Sequence[Noted], left_out: Sequence[LeftOut], ratio: float
+) -> dict[str, object]:
     return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),
@@ -111,6 +118,7 @@ def _report(figures: Sequence[Figure], left_out: Sequence[LeftOut], ratio: float
             }
             for figure in figures
         ],
+        "noted": {row.what: row.found for row in noted},
         "left_out": {row.what: row.why for row in left_out},
     }  # fmt: skip
 

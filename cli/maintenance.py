@@ -83,16 +83,31 @@ def _restore(file: Path | None, *, force: bool, as_json: bool) -> None:
 @click.command(
     "doctor",
     short_help="Look whether database and index are sound, and mend what can be.",
-    epilog=examples("steno doctor", "steno doctor --rebuild-index", "steno doctor --repair"),
+    epilog=examples("steno doctor", "steno doctor --rebuild-index", "steno doctor --repair", "steno doctor --rebuild"),
 )
 @click.option("--rebuild-index", is_flag=True, help="Make the search index anew first.")
 @click.option("--repair", is_flag=True, help="Make anew first what is counted, ordered or shown wrongly.")
+@click.option(
+    "--rebuild", "rebuilding", is_flag=True, help="Make a lost or damaged database anew, and do nothing else."
+)
+@click.option("--files-only", is_flag=True, help="With --rebuild: do not ask the remote.")
 @format_option
-def doctor(*, rebuild_index: bool, repair: bool, as_json: bool) -> None:
+def doctor(*, rebuild_index: bool, repair: bool, rebuilding: bool, files_only: bool, as_json: bool) -> None:
     """Look whether database and index are sound; the exit code is 0 if they are and 8 if not.
 
-    Nothing that anybody wrote is changed, whatever the options: what they make anew follows from that.
+    Nothing that anybody wrote is changed, whatever the options: what they make anew follows from that. With --rebuild
+    a database that is lost or damaged is made anew from the remote, if there is one, and then from the files; the
+    daemon must not run. A sound one is left as it is.
     """
+    if rebuilding and (rebuild_index or repair):
+        raise click.UsageError("--rebuild makes all of it anew; give it alone")
+    if files_only and not rebuilding:
+        raise click.UsageError("--files-only says how to --rebuild")
+    if rebuilding:
+        from .rebuilding import rebuild  # noqa: PLC0415  only here
+
+        rebuild(Home.from_environment(), files_only=files_only, as_json=as_json)
+        return
     if rebuild_index or repair:
         _mend(index=rebuild_index, caches=repair)
     with reading() as store, _progress() as progress:

@@ -40,6 +40,7 @@ def init(remote: str | None, passphrase_file: Path | None, as_json: bool) -> Non
     home = Home.from_environment()
     if home.exists and (remote is None or _belongs(home)):
         raise HomeExists(f"there is a home in {home.data} already")
+    _refuse_files_without_store(home)
     if remote is not None and not _belongs(home):
         # First the vault: a remote that refuses leaves nothing behind.
         _make_vault(home, remote, _passphrase(passphrase_file, confirm=True))
@@ -199,6 +200,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
 
 def _make_home(home: Home) -> str:
     """Make the directories and the store; returns the device's id. Made twice they stay as they are."""
+    _refuse_files_without_store(home)
     home.make()
     step("home.made")
     new = not home.exists
@@ -211,6 +213,15 @@ def _make_home(home: Home) -> str:
             for path in home.data.glob(f"{home.database.name}*"):
                 path.unlink(missing_ok=True)
         raise
+
+
+def _refuse_files_without_store(home: Home) -> None:
+    """Raise `HomeExists` where a home has lost its database: an empty one would take its files for those of another."""
+    if not home.exists and home.has_files:
+        raise HomeExists(
+            f"there are files of sessions in {home.sessions}, and no database",
+            hint="`steno doctor --rebuild` makes it anew from them",
+        )
 
 
 def _belongs(home: Home) -> bool:
@@ -314,6 +325,8 @@ def _print_status(found: dict[str, Any]) -> None:
     click.echo(f"Conflicts:  {found['conflicts']}")
     for problem in found["problems"]:
         click.echo(f"Problem:    {problem}")
+    for note_ in found["notes"]:
+        click.echo(f"Note:       {note_}")
 
 
 def _and_pending(count: int, what: str) -> str:

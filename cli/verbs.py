@@ -28,6 +28,7 @@ SESSIONS: Section = {
     "delete": ("writing:delete", "Delete sessions; they can be restored."),
     "restore": ("writing:restore", "Bring back deleted sessions with their messages."),
     "purge": ("purging:purge", "Remove sessions, messages or histories for good."),
+    "files": ("files:files", "Look after the session files: their state, their places, and editing them."),
     "conflicts": ("conflicts:list_conflicts", "List what was edited differently on two devices."),
 }
 DEVICES: Section = {

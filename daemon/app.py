@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -48,10 +48,14 @@ BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 1.0, 1800.0
 STORE_POLL_S = 5.0
 VANISH_S = 1.0
 RESCAN_S = 3600.0
+UNWATCHED_S = 5.0
+BUSY_SHARE = 50
 HOUSE_S = 3600.0
 RETRY_FIRST_S, RETRY_LAST_S = 2.0, 10.0
 LOCK_LOOK_S = 0.2
 ENGINE_WITHIN_S = 30.0
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("steno.daemon")
 
@@ -92,6 +96,8 @@ class Daemon:
         self._engine_made = asyncio.Event()
         self._remote: Remote | None = None
         self._watcher: Watcher | None = None
+        self._mirror: Mirror | None = None
+        self._events_lost = False
         self._listening: Listening | None = None
         self._stopping = threading.Event()
         self._failures = 0
@@ -100,7 +106,7 @@ class Daemon:
         """Run every job until ``stop`` is set; ``ready`` is called when the API listens."""
         jobs: list[asyncio.Task[None]] = []
         try:
-            self._watcher = Watcher()
+            self._watcher = Watcher(self._lost_events)
             api = self._worker("api")
             self._listening = await self._serve(api, port)
             self._watcher.watch(self._home.data, self._in_home, recursive=False)
@@ -157,7 +163,10 @@ class Daemon:
         return self._workers[name]
 
     async def _serve(self, worker: Worker, port: int) -> Listening:
-        api = Api(store=worker.store, thread=worker.thread, status=self.status, sync_now=self.sync_now)
+        api = Api(
+            store=worker.store, thread=worker.thread, status=self.status, sync_now=self.sync_now,
+            on_files=self.on_files, directory=self._home.sessions,
+        )  # fmt: skip
         token = self._home.token_file.read_text(encoding="ascii").strip()
         listening = await serve(make_app(api, token=token), port=port, socket_path=self._home.socket)
         for note in listening.notes:
@@ -198,6 +207,14 @@ class Daemon:
         elif path == self._home.vault_file:
             self._new_membership.set()
 
+    def _lost_events(self) -> None:
+        """The system had more to tell than it keeps: whatever is watched must be looked at as a whole."""
+        _log.warning("more happened at once than the system could tell; the files are compared with the store")
+        self._events_lost = True
+        self._wake_files.set()
+        self._new_on_remote.set()
+        self._feed_moved()
+
     def _feed_moved(self) -> None:
         for wake in (self._wake_files, self._wake_index, self._wake_vault):
             wake.set()
@@ -214,9 +231,21 @@ class Daemon:
 
     # The files
 
+    async def on_files(self, call: Callable[[Mirror], _T], /) -> _T:
+        """Run a call with the mirror of the files between its other calls, also while it stands still."""
+        try:
+            return await self._worker("files").run(lambda: call(self._files_mirror()))
+        finally:
+            self._wake_files.set()
+
+    def _files_mirror(self) -> Mirror:
+        """The one mirror; made and used on the thread of the files."""
+        if self._mirror is None:
+            store = self._worker("files").store
+            self._mirror = Mirror(store, self._home.sessions, stopping=self._stopping.is_set)
+        return self._mirror
+
     async def _keep_files(self) -> None:
-        worker = self._worker("files")
-        mirror = Mirror(worker.store, self._home.sessions, stopping=self._stopping.is_set)
         touched: set[Path] = set()
 
         def happened(path: Path) -> None:
@@ -224,36 +253,42 @@ class Daemon:
             self._wake_files.set()
 
         while True:
-            # Watched first, so that nothing falls between the two; one that `start` has to make is taken up again.
+            self._events_lost = False
+            # Watched first, so that nothing falls between the two; one that `scan` has to make is taken up again.
             directory = _inode(self._home.sessions)
+            watched = False
             if directory is not None and self._watcher is not None:
-                self._watcher.watch(self._home.sessions, happened, recursive=True)
-            await worker.run(mirror.start)
+                watched = self._watcher.watch(self._home.sessions, happened, recursive=True)
+            self._live["files"].update(watched=watched)
+            began = time.monotonic()
+            await self.on_files(Mirror.scan)
             self._live["files"].update(stopped=None)
-            await self._mirror(worker, mirror, touched, directory)
+            poll_s = RESCAN_S if watched else max(UNWATCHED_S, BUSY_SHARE * (time.monotonic() - began))
+            await self._mirror_files(touched, directory, poll_s=poll_s)
 
-    async def _mirror(self, worker: Worker, mirror: Mirror, touched: set[Path], directory: int | None) -> None:
-        """Keep files and store equal until the directory is another one."""
-        gone: dict[str, float] = {}
-        scanned = time.monotonic()
+    async def _mirror_files(self, touched: set[Path], directory: int | None, *, poll_s: float) -> None:
+        """Keep files and store equal until the directory is another one, or is to be looked at as a whole."""
+        gone: dict[str, None] = {}
+        quiet_since = scanned = time.monotonic()
         wait_s: float | None = 0.0
-        while _inode(self._home.sessions) == directory:
+        while _inode(self._home.sessions) == directory and not self._events_lost:
             await self._wake_files.wait(wait_s)
             paths = [path for path in touched if path.is_relative_to(self._home.sessions)]
             touched.clear()
             now = time.monotonic()
             if paths:
-                for path in await worker.run(lambda paths=paths: mirror.saved(paths)):
-                    gone.setdefault(path, now)
-            due = [path for path, since in gone.items() if now - since >= VANISH_S]
-            if due:
-                await worker.run(lambda due=due: mirror.vanished(due))
-                gone = {path: since for path, since in gone.items() if path not in due}
-            if now - scanned > RESCAN_S:
-                await worker.run(mirror.scan)
-                scanned = now
-            later_s = await worker.run(mirror.write_pending)
-            wait_s = min([RESCAN_S, *([] if later_s is None else [later_s]), *([VANISH_S] if gone else [])])
+                found = await self._worker("files").run(lambda paths=paths: self._files_mirror().saved(paths))
+                if found:
+                    # Whoever removes many files does so one by one: they are judged together.
+                    gone.update(dict.fromkeys(found))
+                    quiet_since = now
+            if gone and now - quiet_since >= VANISH_S:
+                await self._worker("files").run(lambda due=list(gone): self._files_mirror().vanished(due))
+                gone.clear()
+            if now - scanned > poll_s:
+                return
+            later_s = await self._worker("files").run(lambda: self._files_mirror().write_pending())
+            wait_s = min([poll_s, *([] if later_s is None else [later_s]), *([VANISH_S] if gone else [])])
 
     # The index
 

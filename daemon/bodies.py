@@ -6,7 +6,7 @@ Only the form is checked here; what counts as a title, a tag or a role the store
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from ..storage.errors import InvalidInput
 from ..storage.model import Json, NewMessage
+from ..sync.files.absorb import Deletions
 from .problem import Refused
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -60,6 +61,18 @@ class MessagePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | UnsetType | None = UNSET
     usage: dict[str, Json] | UnsetType | None = UNSET
     metadata: dict[str, Json] | UnsetType | None = UNSET
+
+
+class Save(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/sessions/{id}/file``: what lines that are missing mean, where they are many."""
+
+    deletions: Deletions = "some"
+
+
+class Resumption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/files/resume``."""
+
+    action: Literal["restore", "delete"]
 
 
 class NewMessageBody(NewMessage, frozen=True, kw_only=True, forbid_unknown_fields=True):

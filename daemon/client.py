@@ -23,6 +23,8 @@ from ..storage.home import Home
 CONNECT_WITHIN_S = 5.0
 ANSWER_WITHIN_S = 30.0
 SYNC_WITHIN_S = 600.0
+FILES_WITHIN_S = 3600.0
+TAKEN_WITHIN_S = 120.0
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -60,6 +62,27 @@ class DaemonClient:
     def sync(self) -> dict[str, Any]:
         """Push and pull now; returns what is done and what is pending."""
         return self.request("POST", "/v1/sync", timeout_s=SYNC_WITHIN_S)
+
+    def files(self) -> dict[str, Any]:
+        """How the session files stand."""
+        return self.request("GET", "/v1/files")
+
+    def session_file(self, session: str) -> dict[str, Any]:
+        """Where a session's file lies, brought up to the session."""
+        return self.request("GET", address("sessions", session, "file"))
+
+    def take_file(self, session: str, deletions: str = "some") -> dict[str, Any]:
+        """Have the daemon take up what was saved in a session's file."""
+        body = {"deletions": deletions}
+        return self.request("POST", address("sessions", session, "file"), body=body, timeout_s=TAKEN_WITHIN_S)
+
+    def resume_files(self, action: str) -> dict[str, Any]:
+        """Let the files' mirror go on: ``restore`` what vanished, or ``delete`` its sessions."""
+        return self.request("POST", "/v1/files/resume", body={"action": action}, timeout_s=FILES_WITHIN_S)
+
+    def rebuild_files(self) -> int:
+        """Have every file written anew that is missing or differs; how many were."""
+        return self.request("POST", "/v1/files/rebuild", timeout_s=FILES_WITHIN_S)["written"]
 
     def request(self, method: str, address: str, *, body: object = None, timeout_s: float = ANSWER_WITHIN_S) -> Any:
         """Ask, and return the JSON of the answer.

@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -24,11 +25,15 @@ from ..storage.model import Json, check_message_id, check_session_id
 from ..storage.search import search
 from ..storage.shape import message_json, session_json
 from ..storage.store import Store
+from ..sync.files.mirror import Mirror
+from ..sync.files.session_file import SessionFile, session_file
 from .bodies import (
     MAX_BODY_BYTES,
     PATCH_TYPES,
     MessagePatch,
     NewSession,
+    Resumption,
+    Save,
     SessionPatch,
     body_of,
     decoded,
@@ -37,7 +42,7 @@ from .bodies import (
 )
 from .guard import guard, proof
 from .listener import Listening, serve
-from .pages import FILTERS, MAX_PAGE, filter_of, message_page, session_page
+from .pages import FILTERS, MAX_PAGE, difference_page, filter_of, message_page, session_page
 from .problem import HEADERS, problems
 
 __all__ = ["Api", "Listening", "make_app", "serve"]
@@ -49,18 +54,29 @@ Result = TypeVar("Result")
 Parameters = Mapping[str, list[str]]
 
 
+class OnFiles(Protocol):
+    """Runs a call with the files' mirror where that is used, between its other calls."""
+
+    def __call__(self, call: Callable[[Mirror], Result], /) -> Awaitable[Result]:
+        """The result of the call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """What the routes work on.
 
     ``store`` is used on ``thread`` alone, an executor of one worker; whoever made the two closes
-    them, after the server stopped. ``status`` and ``sync_now`` run on the event loop.
+    them, after the server stopped. ``status``, ``sync_now`` and ``on_files`` run on the event loop.
+    ``directory`` is where the session files lie.
     """
 
     store: Store
     thread: Executor
     status: Callable[[], dict[str, Any]]
     sync_now: Callable[[], Awaitable[dict[str, Any]]]
+    on_files: OnFiles
+    directory: Path
 
     async def run(self, work: Callable[[Store], Result]) -> Result:
         """Run work on the store's thread."""
@@ -90,7 +106,13 @@ def make_app(api: Api, *, token: str) -> web.Application:
         ("POST", f"{session}/messages", routes.add_messages),
         ("PATCH", message, routes.change_message),
         ("DELETE", message, routes.delete_message),
+        ("GET", f"{session}/file", routes.show_file),
+        ("POST", f"{session}/file", routes.take_file),
         ("GET", "/v1/search", routes.search),
+        ("GET", "/v1/files", routes.files),
+        ("GET", "/v1/files/verify", routes.verify_files),
+        ("POST", "/v1/files/rebuild", routes.rebuild_files),
+        ("POST", "/v1/files/resume", routes.resume_files),
         ("POST", "/v1/sync", routes.sync),
     ):
         app.router.add_route(method, path, handler, expect_handler=_expect)
@@ -227,6 +249,55 @@ class _Routes:
         return await self._api.answer(
             lambda store: search(store, query, chosen=chosen, session=session, archived=archived, limit=limit)
         )
+
+    async def show_file(self, request: web.Request) -> web.Response:
+        """Say where a session's file lies, once it shows the session as it is."""
+        _parameters(request, ())
+        session = _session(request)
+        found = await self._file(session)
+        if not found.written:
+            no = await self._api.run(lambda store: store.live(session).no)
+            await self._api.on_files(lambda mirror: mirror.settle([no]))
+            found = await self._file(session)
+        return _json(msgspec.json.encode(found))
+
+    async def take_file(self, request: web.Request) -> web.Response:
+        """Take up what was saved in a session's file, and say how it stands then."""
+        _parameters(request, ())
+        session = _session(request)
+        deletions = decoded(await body_of(request), Save).deletions
+        path = (await self._file(session)).path
+        if path is not None:
+            await self._api.on_files(lambda mirror: mirror.saved([Path(path)], deletions=deletions))
+        return _json(msgspec.json.encode(await self._file(session)))
+
+    async def _file(self, session: str) -> SessionFile:
+        return await self._api.run(lambda store: session_file(store, self._api.directory, session))
+
+    async def files(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        return _json(msgspec.json.encode(self._api.status()["files"]))
+
+    async def verify_files(self, request: web.Request) -> web.Response:
+        """Compare some files with the store; a client goes on with ``next`` until it is null."""
+        given_ = _parameters(request, ("limit", "cursor"))
+        cursor, limit = _one(given_, "cursor") or "", _limit(given_)
+        return await self._api.answer(
+            lambda store: difference_page(store, self._api.directory, cursor=cursor, limit=limit)
+        )
+
+    async def rebuild_files(self, request: web.Request) -> web.Response:
+        """Write every file anew that is missing or differs; the answer comes when that is done."""
+        _parameters(request, ())
+        written = await self._api.on_files(lambda mirror: mirror.rebuild())
+        return _json(msgspec.json.encode({"written": written}))
+
+    async def resume_files(self, request: web.Request) -> web.Response:
+        """Let files that stand still go on, and say what became of those that were missing."""
+        _parameters(request, ())
+        restore = decoded(await body_of(request), Resumption).action == "restore"
+        done = await self._api.on_files(lambda mirror: mirror.resume(restore=restore))
+        return _json(msgspec.json.encode(done))
 
 
 def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from ..storage.model import check_status, parse_time
 from ..storage.rows import MESSAGE_COLUMNS, MessageRow, message
 from ..storage.shape import message_json, session_json
 from ..storage.store import Store
+from ..sync.files.verify import Place, verify
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -86,6 +88,15 @@ def message_page(
     following = _cursor((way, rows[-1].id)) if more else None
     shown = rows[::-1] if older else rows
     return {"messages": [message_json(message(row)) for row in shown], "next": following}
+
+
+def difference_page(store: Store, root: Path, *, cursor: str = "", limit: int | None = None) -> dict[str, Any]:
+    """What is wrong with some of the session files; ``compared`` says how many of them were read."""
+    after = _place(cursor, Place) if cursor else None
+    found = verify(store, root, after, limit=limit or MAX_PAGE)
+    differences = [msgspec.to_builtins(each) for each in found.differences]
+    following = _cursor(found.after) if found.after else None
+    return {"differences": differences, "compared": found.compared, "next": following}
 
 
 def _rows(store: Store, session: int, place: int, *, older: bool, limit: int) -> tuple[list[MessageRow], bool]:

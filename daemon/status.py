@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..storage.home import Home
-from ..storage.store import Store
+import msgspec
 
+from ..storage.home import Home
+from ..storage.model import format_ms
+from ..storage.store import Store
+from ..sync.files.breaker import Halt, halt_of
+from ..sync.files.ledger import Ledger, RefusedFile, TakenOut
+
+_MOST_NOTES = 5
 _UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2"
 _UNSENT_MESSAGES = (
     "SELECT count(*) FROM messages m WHERE seq > ?1 AND (local_seq > ?2 OR edited AND EXISTS "
@@ -18,7 +24,6 @@ def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -
     """The status of a home. ``live`` is what only a running daemon knows; None where none runs."""
     sessions, messages = store.count()
     vault = _vault(store, home)
-    refused = store.execute("SELECT path, line, reason FROM refused ORDER BY path").fetchall()
     conflicts = store.one("SELECT count(*) FROM registers WHERE conflict")[0]
     incomplete = [row[0] for row in store.execute("SELECT id FROM sessions WHERE incomplete ORDER BY id LIMIT 20")]
     found: dict[str, Any] = {
@@ -28,11 +33,7 @@ def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -
         "messages": messages,
         "conflicts": conflicts,
         "incomplete": incomplete,
-        "files": {
-            "directory": str(home.sessions),
-            "not_written": _behind(store, "files"),
-            "refused": [{"path": path, "line": line, "reason": reason} for path, line, reason in refused],
-        },
+        "files": files_status(store, home),
         "search": {"not_indexed": _behind(store, "search")},
         "vault": vault,
         "daemon": None,
@@ -41,7 +42,56 @@ def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -
         here = found.get(part)
         found[part] = {**here, **values} if isinstance(here, dict) else values
     found["problems"] = _problems(found)
+    found["notes"] = _notes(found["files"]["taken_out"])
     return found
+
+
+def files_status(store: Store, home: Home) -> dict[str, Any]:
+    """How the session files stand. ``watched`` and ``stopped`` are known to a running daemon only."""
+    ledger, halt = Ledger(store), halt_of(store)
+    return {
+        "directory": str(home.sessions),
+        "files": ledger.count(),
+        "not_written": _behind(store, "files"),
+        "watched": None,
+        "refused": [_refused(each) for each in ledger.refused()],
+        "halted": None if halt is None else _halted(halt),
+        "stopped": None,
+        "taken_out": [_taken_out(each) for each in ledger.taken_out()],
+    }
+
+
+def _refused(found: RefusedFile) -> dict[str, Any]:
+    return msgspec.to_builtins(found)
+
+
+def _halted(halt: Halt) -> dict[str, Any]:
+    return {"kind": halt.kind, "reason": halt.line, "missing": halt.missing, "since": format_ms(halt.at_ms)}
+
+
+def _taken_out(found: TakenOut) -> dict[str, Any]:
+    return {"session": found.session, "at": format_ms(found.at_ms), "messages": found.messages}
+
+
+def _place(refused: dict[str, Any]) -> str:
+    parts = [f", {name} {refused[name]}" for name in ("line", "column") if refused[name]]
+    return refused["path"] + "".join(parts)
+
+
+def _notes(taken_out: list[dict[str, Any]]) -> list[str]:
+    """What a person should know and need not do anything about, one line each."""
+    notes = [history_keeps(each) for each in taken_out[:_MOST_NOTES]]
+    more = len(taken_out) - len(notes)
+    return [*notes, *([f"so it is with {more} more sessions: see `steno files status`"] if more else [])]
+
+
+def history_keeps(taken_out: dict[str, Any]) -> str:
+    """The line on a session from whose file somebody took text that is not gone yet."""
+    session, messages = taken_out["session"], taken_out["messages"]
+    return (
+        f"session {session}: text of {messages} message{'s' * (messages > 1)} was taken out by hand; "
+        f"the history keeps it until `steno purge {session} --history`"
+    )
 
 
 def _vault(store: Store, home: Home) -> dict[str, Any] | None:
@@ -78,8 +128,10 @@ def _behind(store: Store, consumer: str) -> int:
 def _problems(found: dict[str, Any]) -> list[str]:
     """What a person should look at, one line each."""
     files, vault = found["files"], found["vault"] or {}
-    problems = [f"{each['path']}, line {each['line']}: {each['reason']}" for each in files["refused"]]
-    if files.get("stopped"):
+    problems = [f"{_place(each)}: {each['reason']}" for each in files["refused"]]
+    if files["halted"]:
+        problems.append(files["halted"]["reason"])
+    elif files["stopped"]:
         problems.append(files["stopped"])
     if found["search"].get("error"):
         problems.append(found["search"]["error"])

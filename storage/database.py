@@ -233,6 +233,10 @@ class Database:
         seq, clock = self.execute(_ADVANCE, (count, wall_clock(self.now_ms()))).fetchone()
         return seq - count + 1, clock - count + 1
 
+    def advance_rebuilt(self) -> int:
+        """Take the next clock of what is rebuilt from files: it lies at millisecond 0. Needs a transaction."""
+        return self.execute("UPDATE clock SET rebuilt = rebuilt + 1 RETURNING rebuilt").fetchone()[0]
+
     @contextmanager
     def acting(self, actor: str | None) -> Generator[None]:
         """Name who writes what is written inside, None for nobody in particular; raises `InvalidInput`."""

@@ -30,6 +30,7 @@ Told = Callable[[str], None]
 """Is told, now and then, what is being looked at."""
 
 _RESTORE = "keep a copy of the file, then put back a backup: `steno backup --restore FILE`"
+_REMAKE = f"{_RESTORE}; or make it anew from the files: `steno doctor --rebuild`"
 _REPAIR = "run `steno doctor --repair`"
 _REBUILD = "run `steno doctor --rebuild-index`"
 
@@ -55,7 +56,7 @@ class _Check(NamedTuple):
 
 
 _CHECKS = (
-    _Check("file", "every page, table and index is whole", _RESTORE, checks.file),
+    _Check("file", "every page, table and index is whole", _REMAKE, checks.file),
     _Check("numbers", "the feed counts each change once", _RESTORE, checks.numbers),
     _Check("cursors", "no consumer is ahead of the feed", _REPAIR, checks.cursors),
     _Check("orphans", "nothing belongs to what is not there", _RESTORE, checks.orphans),

@@ -124,3 +124,12 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[key] = merge_patch(merged.get(key), value)
     return merged
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Two objects merged to any depth, where lists and all else replace and None is a value; neither is changed."""
+    both = dict(old)
+    for key, value in new.items():
+        before = both.get(key)
+        both[key] = merged(before, value) if isinstance(value, dict) and isinstance(before, dict) else value
+    return both

@@ -20,7 +20,7 @@ from .database import Database
 from .document import changes, leaves, related
 from .registers import REMOVED, Known, Value, check_path, text_of, value_of, write
 from .rows import MessageRow, SessionRow, check_size, decode_json
-from .stamps import BY_HAND, Stamp
+from .stamps import BY_HAND, REBUILT, Stamp
 from .state import (
     document,
     family,
@@ -170,5 +170,7 @@ class Edit:
         if key not in self._marks:
             seq, clock = self._database.advance()
             self._database.sign(clock)
+            if self._rank == REBUILT:
+                clock = self._database.advance_rebuilt()
             self._marks[key] = seq, Stamp(self._rank, clock, self._database.device)
         return self._marks[key]

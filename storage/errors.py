@@ -203,12 +203,15 @@ class SessionExists(SessionError):
 
 
 class NoHome(StenoError):
-    """This home holds no store yet."""
+    """This home holds no store yet; or none any more, where there are ``files`` of sessions."""
 
     hint = "run `steno init`, `steno join URL` or `steno up` first"
 
-    def __init__(self, *, home: str) -> None:
-        super().__init__(f"no steno store in {home}")
+    def __init__(self, *, home: str, files: bool = False) -> None:
+        what = "though there are files of sessions" if files else ""
+        super().__init__(f"no steno store in {home} {what}".rstrip())
+        if files:
+            self.hint = "`steno doctor --rebuild` makes it anew from them"
 
 
 class HomeExists(StenoError):
@@ -300,6 +303,19 @@ class LocalStorageError(StenoError):
     def __init__(self, reason: str, *, hint: str = "free some space or mend the disk, then run it again") -> None:
         super().__init__(reason)
         self.hint = hint
+
+
+class DatabaseDamaged(LocalStorageError):
+    """What stands in a database's file is not what was written there; nothing was changed."""
+
+    retryable = False
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged ({reason})",
+            hint="keep a copy of it, then put a backup back with `steno backup --restore FILE`, or make it anew "
+            "from the files with `steno doctor --rebuild`",
+        )
 
 
 class ContentDamaged(StenoError):

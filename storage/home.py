@@ -50,13 +50,21 @@ class Home:
 
     @property
     def exists(self) -> bool:
-        """Say whether a store was made here."""
-        return self.database.exists()
+        """Say whether a store was made here; an empty file is none."""
+        try:
+            return self.database.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    @property
+    def has_files(self) -> bool:
+        """Say whether there are files of sessions."""
+        return any(not path.name.startswith(".") for path in self.sessions.rglob("*.jsonl"))
 
     def require(self) -> None:
         """Raise `NoHome` unless a store was made here."""
         if not self.exists:
-            raise NoHome(home=str(self.data))
+            raise NoHome(home=str(self.data), files=self.has_files)
 
     def make(self) -> None:
         """Make the directories; made twice they stay as they are."""

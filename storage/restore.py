@@ -61,7 +61,7 @@ def restore(source: Path, database: Path, *, backups: Path, progress: Progress |
             staged = Path(folder) / database.name
             _stage(source, staged, progress)
             step("restore.staged")
-            with _alone(database) as replaced:
+            with alone(database) as replaced:
                 device = _identify(staged, replaced)
                 kept = _keep(database, replaced, backups)
                 step("restore.kept")
@@ -102,7 +102,7 @@ def _version(opened: Connection, source: Path) -> int:
 
 
 @contextmanager
-def _alone(database: Path) -> Generator[Connection | None]:
+def alone(database: Path) -> Generator[Connection | None]:
     """Have a database to ourselves, as one file without a log; None where there is none, or none that opens.
 
     Whoever had opened it before would write on into a file that has no name any more, and whoever opens it while it
@@ -142,7 +142,7 @@ def _taken(connection: Connection, database: Path) -> bool:
 
 def _identify(staged: Path, replaced: Connection | None) -> str:
     """Let a restored store go on as another device, ahead of all numbers and times that the replaced one gave."""
-    former, seq, clock = _reached(replaced)
+    former, seq, clock = reached(replaced)
     with Database(staged) as store, store.transaction():
         device = store.random(12)
         store.device_no(device)
@@ -157,7 +157,7 @@ def _identify(staged: Path, replaced: Connection | None) -> str:
     return device
 
 
-def _reached(replaced: Connection | None) -> tuple[Sequence[str], int, int]:
+def reached(replaced: Connection | None) -> tuple[Sequence[str], int, int]:
     """The ids that a store had, the greatest number of its feed, and its clock; nothing where it cannot be read."""
     if replaced is None:
         return [], 0, 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database as SchemaDatabase
 
-VERSION = 2
+VERSION = 3
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -154,7 +154,16 @@ INSERT INTO search (search, rank) VALUES ('automerge', 8);  -- a fifth faster to
 DELETE FROM cursors WHERE name = 'search';
 """
 
-MIGRATIONS = (_FIRST, _SECOND)
+_THIRD = """
+ALTER TABLE refused ADD COLUMN col INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE refused ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;  -- so many messages it would delete, if it is asked
+CREATE TABLE taken_out (                                            -- lost text by hand, which the history keeps
+    session INTEGER NOT NULL, message INTEGER NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (session, message)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD)
 
 
 def ready(connection: Connection, path: Path, *, read_only: bool) -> bool:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import LocalStorageError, NoHome
+from .errors import DatabaseDamaged, LocalStorageError, NoHome
 from .packing import attach
 
 if TYPE_CHECKING:
@@ -122,10 +122,7 @@ def translated(exc: Exception, path: Path) -> LocalStorageError:
             f"no room left for {path} ({reason})", hint="free some space; nothing was half-written"
         )
     if "malformed" in reason or "not a database" in reason:
-        return LocalStorageError(
-            f"{path} is damaged ({reason})",
-            hint="keep a copy of it, then see `steno doctor`, or put a backup back with `steno backup --restore FILE`",
-        )
+        return DatabaseDamaged(path=str(path), reason=reason)
     if "locked" in reason or "busy" in reason:
         return LocalStorageError(f"{path} is in use by another process ({reason})", hint="run it again")
     return LocalStorageError(f"{path}: {reason}")

@@ -106,7 +106,7 @@ class _End(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A checked message with its id, the column of its content, its time, and where it is born."""
+    """A checked message with its id, the column of its content, its time, and where and as what class it is born."""
 
     new: NewMessage
     id: str
@@ -114,6 +114,7 @@ class Placed(NamedTuple):
     time_ms: int
     after: str | None
     inserted: bool
+    rank: int = BY_HAND
 
 
 class Store(Reader):
@@ -355,25 +356,25 @@ class Store(Reader):
         return placed, any_inserted
 
     def insert_messages(self, no: int, placed: Sequence[Placed]) -> list[MessageRow]:
-        """Insert messages that are born here by hand, where each says. Needs a transaction; counts nothing."""
+        """Insert messages that are born here and now, where each says. Needs a transaction; counts nothing."""
         return self._insert(self._end(session_row(self, no).id), placed)
 
     def _insert(self, end: _End, placed: Sequence[Placed]) -> list[MessageRow]:
         seq, clock = end.seq, tick(end.clock, now_ms=self.now_ms()) - 1
         no, tail, place = end.no, end.tail, end.place
-        author = self.author(self.device, BY_HAND)
+        authors = {rank: self.author(self.device, rank) for rank in {each.rank for each in placed}}
         rows: list[MessageRow] = []
         moved = False
-        for new, message_id, content, time_ms, after, inserted in placed:
+        for new, message_id, content, time_ms, after, inserted, rank in placed:
             if inserted or after != tail:
                 moved = True
                 if after is not None and not find_message(self, no, after):
                     raise InvalidInput(f"there is no message {after} to stand behind")
             place, seq, clock = place + 1, seq + 1, clock + 1
             row = (
-                no, place, seq, seq, seq, 0, 0, message_id, clock, author, after, int(inserted), new.role, new.sender,
-                content, time_ms, _time_text(new.timestamp, time_ms), new.parent, new.model, json_column(new.usage),
-                json_column(new.metadata), json_column(new.origin), None,
+                no, place, seq, seq, seq, 0, 0, message_id, clock, authors[rank], after, int(inserted), new.role,
+                new.sender, content, time_ms, _time_text(new.timestamp, time_ms), new.parent, new.model,
+                json_column(new.usage), json_column(new.metadata), json_column(new.origin), None,
             )  # fmt: skip
             check_size(*row[14:])
             rows.append(MessageRow(self._insert_row(end.id, row), *row))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..errors import InvalidInput, SessionNotFound, Unsupported
+from ..errors import InvalidInput, SessionExists, SessionNotFound, Unsupported
 from ..model import Message, check_session_id
 from .contract import Backend, Selection, User
 from .session import Session
@@ -48,10 +48,13 @@ class Adapter(Backend):
     def save(self, session: Session) -> None:
         """Hand over the whole session."""
         delta = session.delta()
-        if not delta.empty:
-            session.offered(delta)
-            self._call("save", session)  # without the session's lock: a coroutine reads it from another thread
-            session.saved(delta, None)
+        if delta.empty:
+            return
+        if delta.fresh and self.get(session.id) is not None:
+            raise SessionExists(session=session.id)
+        session.offered(delta)
+        self._call("save", session)  # without the session's lock: a coroutine reads it from another thread
+        session.saved(delta, None)
 
     def get(self, session_id: str, *, deleted: bool = False) -> Session | None:  # noqa: ARG002  deleted is gone here
         """The session that the store gives."""

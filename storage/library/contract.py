@@ -15,7 +15,15 @@ import msgspec
 
 from ..database import random_text, wall_ms
 from ..document import merge_patch
-from ..errors import AmbiguousRef, InvalidInput, MessageIdsTaken, MessageNotFound, SessionNotFound, Unsupported
+from ..errors import (
+    AmbiguousRef,
+    InvalidInput,
+    MessageIdsTaken,
+    MessageNotFound,
+    SessionExists,
+    SessionNotFound,
+    Unsupported,
+)
 from ..model import Json, Message, SessionHeader, check_count, check_status, check_text, object_of
 from .delta import Delta, Snapshot
 from .session import Limits, Session
@@ -191,7 +199,6 @@ class Backend(SessionStore):
             delta = session.delta()
             if delta.empty:
                 return
-            session.attach(self)
             session.offered(delta)
             try:
                 header = self.apply(delta)
@@ -200,7 +207,20 @@ class Backend(SessionStore):
                 delta = session.delta()
                 session.offered(delta)
                 header = self.apply(delta)
+            session.attach(self)
             session.saved(delta, header)
+
+    def made_before(self, delta: Delta) -> SessionHeader:
+        """The session that a save was to make, where it did: a server is told again when its answer was lost.
+
+        Raises `SessionExists` where it is somebody else's.
+        """
+        there = self.snapshot(delta.id)
+        if there is None or there.header.message_count != len(delta.added):
+            raise SessionExists(session=delta.id)
+        if not delta.is_all_of(there.header, self.newest(delta.id, None)[0]):
+            raise SessionExists(session=delta.id)
+        return there.header
 
     def get(self, session_id: str, *, deleted: bool = False) -> Session | None:
         """A session, whose messages are fetched when they are looked at."""
@@ -272,10 +292,12 @@ class Backend(SessionStore):
         title: str | None = None,
         reason: str | None = None,
         metadata: Mapping[str, Json] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> Session:
-        """A new session with a copy of the messages up to and including ``at``, None: of all.
+        """A new session with a copy of the messages up to and including ``at``, None: of all, in one write.
 
-        Raises `SessionNotFound` and `MessageNotFound`.
+        It has what its original has; ``metadata`` is merged into the original's, ``fields`` are the provider, model,
+        user_id and tags that it is to have instead. Raises `SessionNotFound`, `MessageNotFound` and `InvalidInput`.
         """
         original = self.get(session_id)
         if original is None:
@@ -286,14 +308,11 @@ class Backend(SessionStore):
             raise MessageNotFound(session=session_id, message=at)
         copied = known[: len(known) if at is None else ids.index(at) + 1]
         point: dict[str, Json] = {"session": session_id, "message": copied[-1].id if copied else None}
+        kept = {name: getattr(original, name) for name in ("provider", "model", "user_id", "tags")}
         fork = Session(
-            None,
-            original.user_id,
-            merge_patch(original.metadata, {} if metadata is None else object_of(metadata, "metadata")),
+            metadata=merge_patch(original.metadata, {} if metadata is None else object_of(metadata, "metadata")),
             title=title or f"Fork of {original.title or original.id}",
-            provider=original.provider,
-            model=original.model,
-            tags=original.tags,
+            **{**kept, **(fields or {})},
             forked_from={key: value for key, value in {**point, "reason": reason}.items() if value is not None},
             clock=self.clock,
             ids=self.ids,

@@ -6,12 +6,13 @@ changed (tests/contract/test_session_stores.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..model import Json, Message, SessionHeader
+from ..document import patched
+from ..model import Json, Message, SessionHeader, format_ms
 
 FIELDS = ("title", "status", "provider", "model", "user_id")
 """The fields of a session that can be changed one by one."""
@@ -72,6 +73,24 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     def only_adds(self) -> bool:
         """Say whether it does nothing to a session but add messages to it."""
         return not (self.new or self.rewrites or self.changes_header)
+
+    def tags_after(self, before: Iterable[str]) -> list[str]:
+        """The tags of a session that had some before."""
+        added, removed = self.tags
+        tags = list(dict.fromkeys([*(tag for tag in before if tag not in removed), *added]))
+        order = {tag: at for at, tag in enumerate(self.tag_order)}
+        return sorted(tags, key=lambda tag: order.get(tag, len(order))) if order else tags
+
+    def is_all_of(self, header: SessionHeader, messages: Sequence[Message]) -> bool:
+        """Say whether a session that is there is what this makes where there is none."""
+        return (
+            [each.id for each in messages] == [each.id for each in self.added]
+            and (header.created_at, header.forked_from) == (format_ms(self.created_ms), self.forked_from)
+            and all(getattr(header, name) == value for name, value in self.fields.items())
+            and header.tags == self.tags_after([])
+            and header.metadata == patched({}, self.metadata)
+            and header.state == patched({}, self.state)
+        )
 
     @property
     def empty(self) -> bool:

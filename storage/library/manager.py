@@ -13,17 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ..database import random_text, wall_ms
-from ..errors import (
-    AmbiguousRef,
-    InvalidInput,
-    SessionDeleted,
-    SessionError,
-    SessionExists,
-    SessionNotFound,
-    Unsupported,
-)
+from ..errors import AmbiguousRef, InvalidInput, SessionDeleted, SessionError, SessionNotFound, Unsupported
 from ..home import Home
-from ..model import Json, Message, check_count, check_text, check_title, object_of
+from ..model import Json, Message, check_count, check_text, check_title, list_of, object_of
 from ..search import Hit
 from ..settings import Settings, settings_of
 from . import budget, exporting, tools
@@ -151,53 +143,28 @@ class SessionManager:
         stands in it. ``coda`` are mode, description, system_prompt and config, kept in metadata. Raises `InvalidInput`,
         `SessionNotFound`, and `SessionError` where id or, for a branch, name is taken.
         """
-        unknown = coda.keys() - set(_CODA)
-        if unknown:
-            raise InvalidInput(f"a session has no {', '.join(sorted(unknown))}")
-        called = name
         if name_or_user is not None:
-            if self._by_name:
-                called = name_or_user
-            else:
-                user_id = name_or_user
-        always = provider is not None or model is not None or "mode" in coda
-        known = self._named(called) if self._by_name and called is not None and not always else None
-        more = {f"coda.{key}": value for key, value in coda.items() if value is not None}
+            name, user_id = (name_or_user, user_id) if self._by_name else (name, name_or_user)
+        anew = provider is not None or model is not None or "mode" in coda
+        fields = {"provider": provider, "model": model, "user_id": user_id, "tags": list_of(tags, "tags")}
+        if anew and self._by_name and branch_from is None:
+            coda["mode"] = coda.get("mode") or "general"
+        metadata = _metadata(metadata, agent_id, coda)
+        title = name if title is None else title
+        loads = self._by_name and (branch_from is not None or not anew)
+        known = self._named(name) if loads and name is not None else None
         if branch_from is not None:
             if known is not None:
-                raise SessionError(f"session already exists: {called}", hint="choose another name")
+                raise SessionError(f"session already exists: {name}", hint="choose another name")
             if (session_id, template, state) != (None, None, None):
                 raise InvalidInput("a branch has its messages and state from its original, and an id of its own")
-            more |= {} if agent_id is None else {"agent_id": agent_id}
-            fields = {"provider": provider, "model": model, "user_id": user_id, "tags": list(tags) or None}
-            return self._out(self._branch(branch_from, title or called, {**(metadata or {}), **more}, fields))
+            return self._branch(branch_from, title=title, metadata=metadata, fields=fields)
         if known is not None:
             return known
-        if user_id is not None:
-            self.users.meet(user_id)
-        if always and self._by_name:
-            more.setdefault("coda.mode", "general")
-        session = Session(
-            session_id,
-            user_id,
-            {**({} if metadata is None else object_of(metadata, "metadata")), **more},
-            title=title if title is not None else called,
-            provider=provider,
-            model=model,
-            agent_id=agent_id,
-            tags=tags,
-            state=state,
-            clock=self._clock,
-            ids=self._ids,
-            limits=self._limits,
-        )
+        session = self._blank(session_id, title=title, metadata=metadata, state=state, **fields)
         if template is not None:
             self._begin(session, template, {} if values is None else object_of(values, "values"))
-        if session_id is not None and self.store.get(session_id, deleted=True) is not None:
-            raise SessionExists(session=session_id)
-        session.must_be_new()
-        self.store.save(session)
-        return self._out(session)
+        return self._keep(session)
 
     def create_from_template(self, template: str, name: str | None = None, **values: Json) -> Session:
         """Make a session that begins with a template's instruction; raises `InvalidInput` for an unknown one."""
@@ -209,17 +176,26 @@ class SessionManager:
             raise InvalidInput(f"unknown template: {name} (there are {', '.join(sorted(self.templates))})")
         begin(session, name, template, values)
 
-    def _branch(self, ref: str, title: str | None, metadata: Mapping[str, Json], fields: Mapping[str, Any]) -> Session:
-        original = self.load_session(ref)
+    def _blank(self, session_id: str | None = None, **given: Any) -> Session:
+        return Session(session_id, **given, clock=self._clock, ids=self._ids, limits=self._limits)
+
+    def _keep(self, session: Session) -> Session:
+        """Let a session that was made here stand in the store; raises `SessionExists` where its id is taken."""
+        if session.user_id is not None:
+            self.users.meet(session.user_id)
+        session.must_be_new()
+        self.store.save(session)
+        return self._out(session)
+
+    def _branch(
+        self, ref: str, *, title: str | None, metadata: Mapping[str, Json], fields: Mapping[str, Any]
+    ) -> Session:
         if fields["user_id"] is not None:
             self.users.meet(fields["user_id"])
+        original = self.load_session(ref)
         self._autosave.save(only=original.id)
-        fork = self.forks.fork(original.id, title=title, metadata=metadata)
-        for name, value in fields.items():
-            if value is not None:
-                setattr(fork, name, value)
-        self.store.save(fork)
-        return fork
+        given = {name: value for name, value in fields.items() if value not in (None, [])}
+        return self._out(self.store.fork(original.id, title=title or None, metadata=metadata, fields=given))
 
     def get_or_create(self, session_id: str, user_id: str | None = None, **more: Any) -> Session:
         """The session of this id, made where there is none."""
@@ -323,7 +299,7 @@ class SessionManager:
         """The session of an id to write to, a deleted one woken; raises `SessionNotFound`."""
         session = self.get_session(session_id)
         if session is None and self.store.get(session_id, deleted=True) is not None:
-            self.store.save(Session(session_id, clock=self._clock, ids=self._ids, limits=self._limits))
+            self.store.save(self._blank(session_id))
             session = self.get_session(session_id)
         if session is None:
             raise SessionNotFound(ref=session_id)
@@ -373,7 +349,7 @@ class SessionManager:
                 session = None
             else:
                 return added
-        session = Session(session_id, clock=self._clock, ids=self._ids, limits=self._limits)
+        session = self._blank(session_id)
         added = add(session)
         self.store.save(session)
         return added
@@ -561,15 +537,7 @@ class SessionManager:
 
     def import_session(self, exported: Mapping[str, Json]) -> Session:
         """A new session from what the json export describes; raises `InvalidInput`, and nothing is kept then."""
-
-        def make(**fields: Any) -> Session:
-            return Session(clock=self._clock, ids=self._ids, limits=self._limits, **fields)
-
-        session = exporting.imported(exported, make)
-        if session.user_id is not None:
-            self.users.meet(session.user_id)
-        self.store.save(session)
-        return self._out(session)
+        return self._keep(exporting.imported(exported, self._blank))
 
     def backup(self, target: Path | str) -> Path:
         """Copy the store to a file while it is in use; raises `Unsupported` on a store that is no file."""
@@ -579,6 +547,16 @@ class SessionManager:
         if not isinstance(self.store, SQLiteSessionStore):
             raise Unsupported(store=self.store.kind, what=what)
         return self.store
+
+
+def _metadata(given: Mapping[str, Json] | None, agent_id: str | None, coda: Mapping[str, Json]) -> dict[str, Json]:
+    """All that is kept in a new session's metadata; raises `InvalidInput`."""
+    unknown = coda.keys() - set(_CODA)
+    if unknown:
+        raise InvalidInput(f"a session has no {', '.join(sorted(unknown))}")
+    metadata = {} if given is None else object_of(given, "metadata")
+    metadata |= {f"coda.{name}": value for name, value in coda.items() if value is not None}
+    return metadata if agent_id is None else {**metadata, "agent_id": check_text(agent_id, "agent_id")}
 
 
 __all__ = ["Found", "Limits", "SessionManager"]

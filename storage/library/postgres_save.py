@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..document import patched
-from ..errors import MessageIdsTaken
+from ..errors import MessageIdsTaken, SessionExists
 from ..model import Json
 from ..registers import value_of
 from .delta import Delta
@@ -53,7 +53,7 @@ FROM steno.sessions WHERE id = %s FOR UPDATE
 
 _CREATE = """
 INSERT INTO steno.sessions (id, created_ms, touched_ms, pushed, hidden_upto, forked_from)
-VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING
+VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
 """
 
 RECOUNT = """
@@ -128,12 +128,17 @@ def given(text: str | None) -> str | None:
 
 
 def _held(work: Work, delta: Delta) -> tuple[Any, ...] | None:
-    """The session's row for this transaction alone: number, what is hidden, tags, metadata and state."""
+    """The session's row for this transaction alone: number, what is hidden, tags, metadata and state.
+
+    Raises `SessionExists`.
+    """
     if delta.new:
         forked = None if delta.forked_from is None else _json(delta.forked_from)
         # Places begin at a time, so that those of a session of this id that was purged are not given again.
         begin = delta.touched_ms
-        work.do(_CREATE, (delta.id, delta.created_ms, delta.created_ms, begin, begin, forked))
+        made = work.row(_CREATE, (delta.id, delta.created_ms, delta.created_ms, begin, begin, forked))
+        if made is None and delta.fresh:
+            raise SessionExists(session=delta.id)
     row = work.row(_LOCK, (delta.id,))
     if row is None:
         return None
@@ -197,10 +202,8 @@ def _fields(delta: Delta) -> dict[str, Any]:
 
 def _documents(delta: Delta, tags: str, metadata: str, state: str) -> dict[str, Any]:
     sets: dict[str, Any] = {}
-    add, remove = delta.tags
-    if add or remove:
-        kept = [tag for tag in value_of(tags.encode()) if tag not in remove]
-        sets["tags"] = _json([*kept, *(tag for tag in add if tag not in kept)])
+    if any(delta.tags) or delta.tag_order:
+        sets["tags"] = _json(delta.tags_after(value_of(tags.encode())))
     if delta.metadata:
         new = patched(value_of(metadata.encode()), delta.metadata)
         agent = new.get("agent_id")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..database import random_text, wall_ms
-from ..errors import SessionDeleted, SessionNotFound, StoreDamaged
+from ..errors import SessionDeleted, SessionExists, SessionNotFound, StoreDamaged
 from ..model import Message, SessionHeader, check_session_id, check_text, format_ms, parse_time
 from .contract import Backend, Selection, User
 from .delta import Delta, Snapshot
@@ -76,7 +76,10 @@ class PostgresSessionStore(Backend):
         """Bring a session up to a delta: in one statement where it only adds messages, else in one transaction."""
         check_session_id(delta.id)
         items = [item(each) for each in delta.added]
-        row = self._link.run(lambda work: _saved(work, delta, items))
+        try:
+            row = self._link.run(lambda work: _saved(work, delta, items))
+        except SessionExists:
+            return self.made_before(delta)
         if row is None:
             raise SessionDeleted(session=delta.id)
         return self._snapshot(row).header

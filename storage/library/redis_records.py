@@ -38,12 +38,10 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def after(self, delta: Delta) -> Fixed:
         """What it is once a save has patched it."""
-        add, remove = delta.tags
-        tags = [tag for tag in self.tags if tag not in remove]
         return msgspec.structs.replace(
             self,
             **{name: value for name, value in delta.fields.items() if name != "status"},
-            tags=[*tags, *(tag for tag in add if tag not in tags)],
+            tags=delta.tags_after(self.tags),
             metadata=patched(self.metadata, delta.metadata),
             state=patched(self.state, delta.state),
         )

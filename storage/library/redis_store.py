@@ -94,6 +94,8 @@ class RedisSessionStore(Backend):
             reply = self._run(_SAVE, delta.id, _encode(self._request(delta, base)), *lines)
             if reply is None:
                 raise SessionDeleted(session=delta.id)
+            if reply == _STALE and delta.fresh:
+                return self.made_before(delta)
             if reply == _STALE:
                 base = self._base(delta)
             elif isinstance(reply, list):

@@ -7,32 +7,21 @@ Messages are fetched when they are first looked at. Nothing here writes: a save 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
-from operator import attrgetter
-from threading import RLock
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Never, overload
 
 import msgspec
 
 from ..database import random_text, wall_ms
-from ..document import changes, patched
 from ..errors import InvalidInput, MessageNotFound, SessionTooLarge
 from ..model import (
-    EXTRA,
-    ROLES,
     Json,
     Message,
     SessionHeader,
     automatic_title,
-    check_content,
     check_count,
-    check_message_id,
     check_object,
     check_session_id,
-    check_status,
-    check_tag,
     check_text,
     check_title,
     format_ms,
@@ -40,23 +29,13 @@ from ..model import (
     object_of,
     parse_time,
 )
-from ..rows import check_size, content_column, encode_json
 from . import checkpoints
 from .checkpoints import Checkpoint
-from .delta import FIELDS, Delta
-from .dicts import MessageDict, check_fields, from_dict, usage_of, without_extra
+from .composing import Composer, changed
+from .delta import Delta
+from .dicts import MessageDict, check_fields
+from .heading import CHECKPOINTS, Heading
 from .transcript import Source, Transcript, in_order, weight
-
-CONTEXT, CHECKPOINTS = "steno.context", "steno.checkpoints"
-"""Keys of the state under which a session's context and checkpoints are kept; `Session.state` does not show them."""
-
-_CHECKS: dict[str, Callable[[object], Json]] = {
-    "status": check_status,
-    "provider": partial(check_text, what="provider"),
-    "model": partial(check_text, what="model"),
-    "user_id": partial(check_text, what="user_id"),
-}
-_DIRECT = ("id", "timestamp", "sender", "parent", "model", "usage", "metadata")
 
 
 class Limits(NamedTuple):
@@ -100,7 +79,7 @@ class Messages(Sequence[Message]):
         return f"<{len(self)} messages of {self._session.id}>"
 
 
-class Session:
+class Session(Heading):
     """A conversation: messages, and what belongs to it.
 
     Made here it is new and stands nowhere until it is saved; a manager hands out those that a store holds.
@@ -190,16 +169,10 @@ class Session:
         ids: Callable[[int], str],
         limits: Limits,
     ) -> None:
-        self.lock = RLock()
-        """Held while the session is changed, and while it is saved."""
-        self.on_change: Callable[[Session], None] | None = None
-        """Called when something is done to the session that a save would send."""
+        super().__init__(header, clock=clock)
         self.limits = limits
-        self._clock, self._ids = clock, ids
-        self._new = self._touched = self._fresh = False
-        self._base = header
-        self._automatic = header.title if header.automatic_title else ""
-        self._updated_ms = parse_time(header.updated_at)
+        self._ids = ids
+        self._new = self._fresh = False
         self._transcript = Transcript(
             header.id,
             count=header.message_count,
@@ -207,130 +180,7 @@ class Session:
             revision=revision,
             cached=limits.cached_messages,
         )
-        self.title = header.title
-        self.status = header.status
-        self.provider, self.model, self.user_id = header.provider, header.model, header.user_id
-        self._tags = list(header.tags)
-        self._metadata = copy.deepcopy(header.metadata)
-        self._state: dict[str, Json] = {}
-        self._context: dict[str, Json] = {}
-        self._checkpoints: list[Checkpoint] = []
-        self._show_state(copy.deepcopy(header.state))
-
-    def _show_state(self, kept: dict[str, Json]) -> None:
-        context, marks = kept.pop(CONTEXT, {}), kept.pop(CHECKPOINTS, {})
-        self.context = context if isinstance(context, dict) else {}
-        self._checkpoints = checkpoints.read(marks)
-        self.state = kept
-
-    # What it is
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags in their order; the list may be changed, or another one set."""
-        return self._tags
-
-    @tags.setter
-    def tags(self, value: Iterable[str]) -> None:
-        self._tags[:] = dict.fromkeys(check_tag(tag) for tag in list_of(value, "tags"))
-
-    @property
-    def metadata(self) -> dict[str, Json]:
-        """What programs keep with the session; the object may be changed, or another one set."""
-        return self._metadata
-
-    @metadata.setter
-    def metadata(self, value: Mapping[str, Json]) -> None:
-        _become(self._metadata, value, "metadata")
-
-    @property
-    def state(self) -> dict[str, Json]:
-        """What an agent keeps with the session, apart from metadata; it may be changed, or another one set."""
-        return self._state
-
-    @state.setter
-    def state(self, value: Mapping[str, Json]) -> None:
-        _become(self._state, value, "state")
-
-    @property
-    def context(self) -> dict[str, Json]:
-        """What a checkpoint remembers and brings back; it may be changed, or another one set."""
-        return self._context
-
-    @context.setter
-    def context(self, value: Mapping[str, Json]) -> None:
-        _become(self._context, value, "context")
-
-    @property
-    def id(self) -> str:
-        """The id, which never changes."""
-        return self._base.id
-
-    @property
-    def session_id(self) -> str:
-        """The id, as some tools call it."""
-        return self.id
-
-    @property
-    def name(self) -> str:
-        """The title, as some tools call it."""
-        return self.title
-
-    @name.setter
-    def name(self, value: str) -> None:
-        self.title = check_title(value)
-        self._touch()
-
-    @property
-    def agent_id(self) -> str | None:
-        """``metadata.agent_id`` where that is text."""
-        value = self.metadata.get("agent_id")
-        return value if isinstance(value, str) else None
-
-    @property
-    def mode(self) -> str | None:
-        """Coda's mode: ``metadata["coda.mode"]``."""
-        return self.metadata.get("coda.mode")
-
-    @property
-    def description(self) -> str | None:
-        """Coda's description: ``metadata["coda.description"]``."""
-        return self.metadata.get("coda.description")
-
-    @property
-    def system_prompt(self) -> str | None:
-        """Coda's system prompt: ``metadata["coda.system_prompt"]``."""
-        return self.metadata.get("coda.system_prompt")
-
-    @property
-    def config(self) -> dict[str, Json]:
-        """Coda's settings of a session: ``metadata["coda.config"]``."""
-        return self.metadata.get("coda.config") or {}
-
-    @property
-    def forked_from(self) -> dict[str, Json] | None:
-        """The session and message that this one was copied from, if it is a fork."""
-        return self._base.forked_from
-
-    @property
-    def parent(self) -> str | None:
-        """The id of the session that this one was copied from."""
-        return (self._base.forked_from or {}).get("session")
-
-    @property
-    def created_at(self) -> datetime:
-        """When the session began."""
-        return _moment(parse_time(self._base.created_at))
-
-    @property
-    def updated_at(self) -> datetime:
-        """When it was last written to, here or in the store it came from."""
-        return _moment(self._updated_ms)
-
-    @property
-    def deleted_at(self) -> datetime | None:
-        """When it was deleted, of one that was asked for although it is."""
-        return None if self._base.deleted_at is None else _moment(parse_time(self._base.deleted_at))
+        self._composer = Composer(clock=clock, ids=ids, is_message=self._transcript.has)
 
     @property
     def message_count(self) -> int:
@@ -400,7 +250,7 @@ class Session:
         `InvalidInput`, and `SessionTooLarge` beyond the limit. The session stays as it was then.
         """
         with self.lock:
-            return self._admit(self._made(message, content, role, more))
+            return self._admit(self._composer.made(message, content, role, more))
 
     def add_messages(self, messages: Sequence[Mapping[str, Json]]) -> list[Message]:
         """Add messages given as dicts, all or none."""
@@ -409,7 +259,7 @@ class Session:
             done: list[Message] = []
             before = self.title, self._automatic, self.status
             try:
-                done.extend(self._admit(self._made(each, None, None, {})) for each in given)
+                done.extend(self._admit(self._composer.made(each)) for each in given)
             except BaseException:
                 self.title, self._automatic, self.status = before
                 self._transcript.remove([each.id for each in done])
@@ -417,7 +267,6 @@ class Session:
             return done
 
     def _admit(self, made: Message) -> Message:
-        _check_size(made)
         self._check_room(weight(made))
         self._transcript.add(made)
         if self.status == "archived":
@@ -457,53 +306,6 @@ class Session:
     def add_system_message(self, content: Any, **more: Any) -> Message:
         """Add an instruction."""
         return self.add_message("system", content, **more)
-
-    def _made(
-        self, message: Mapping[str, Json] | str | None, content: Any, role: str | None, more: Mapping[str, Any]
-    ) -> Message:
-        timestamp = format_ms(self._clock())
-        if isinstance(message, Mapping):
-            given = {**message, **more}
-            free = self._free_id(given.get("id"))
-            return from_dict(given, id=free, timestamp=timestamp, is_message=self._transcript.has)
-        if message is not None and message not in ROLES:
-            if not isinstance(message, str):
-                raise InvalidInput(
-                    f"a message is a dict, or a role and its text, not a value of type {type(message).__name__}"
-                )
-            raise InvalidInput(
-                f"invalid role: {message:.60} (valid: {', '.join(ROLES)})", hint="any other goes as role=…"
-            )
-        chosen = message if role is None else role
-        if chosen is None:
-            raise InvalidInput("a message must have a role")
-        fields: dict[str, Any] = {name: more[name] for name in _DIRECT if more.get(name) is not None}
-        fields.setdefault("timestamp", timestamp)
-        if "parent" in fields and not self._transcript.has(check_text(fields["parent"], "parent")):
-            raise InvalidInput(f"there is no message {fields['parent']} in this session to reply to")
-        fields["id"] = self._free_id(fields.get("id"))
-        usage = usage_of(more.get("token_usage"), more.get("cost"))
-        if usage:
-            fields.setdefault("usage", usage)
-        named = (*_DIRECT, "token_usage", "cost")
-        extra = {key: value for key, value in more.items() if key not in named and value is not None}
-        if extra:
-            fields["metadata"] = {**fields.get("metadata", {}), EXTRA: check_object(extra, "a message")}
-        text: Any = "" if content is None and "tool_calls" in extra else content
-        return check_fields(Message(**fields, role=chosen, content=text))
-
-    def _free_id(self, wanted: Json) -> str:
-        """The id that was asked for if it can be had, else a new one that sorts by birth."""
-        if wanted is None:
-            return self._new_id()
-        try:
-            taken = self._transcript.has(check_message_id(wanted))
-        except InvalidInput:
-            taken = True
-        return self._new_id() if taken else wanted
-
-    def _new_id(self) -> str:
-        return f"m-{self._clock():011x}{self._ids(8)}"
 
     def get_messages(
         self,
@@ -551,16 +353,8 @@ class Session:
     def edit_message(self, message_id: str, **fields: Json) -> Message:
         """Change a message's content, sender, model or usage; metadata is merged. Raises `MessageNotFound`."""
         with self.lock:
-            unknown = fields.keys() - {"content", "sender", "model", "usage", "metadata"}
-            if unknown:
-                raise InvalidInput(f"a message has no field {', '.join(sorted(unknown))} that can be changed")
-            if "content" in fields:
-                check_content(fields["content"])
             old = self.message(message_id)
-            bare = without_extra(old, fields)
-            metadata = _merged(bare.metadata, check_object(fields.pop("metadata", {}), "metadata"))
-            new = check_fields(msgspec.structs.replace(bare, **fields, metadata=metadata))
-            _check_size(new)
+            new = changed(old, fields)
             self._check_room(weight(new) - weight(old))
             self._transcript.edit(old, new)
             self._touch()
@@ -607,17 +401,6 @@ class Session:
                 self.remove_messages([each.id for each in self.all_messages()[:-max_messages]])
             return extra
 
-    def touch(self) -> None:
-        """Let the next save say when the session was written to, also if it says nothing else."""
-        with self.lock:
-            self._touched = True
-            self._touch()
-
-    def _touch(self, at_ms: int = 0) -> None:
-        self._updated_ms = max(self._updated_ms, self._clock(), at_ms)
-        if self.on_change is not None:
-            self.on_change(self)
-
     def message(self, message_id: str) -> Message:
         """The message of this id; raises `MessageNotFound`."""
         with self.lock:
@@ -652,11 +435,6 @@ class Session:
             kept = {each.id for each in known[:keep]}
             self.remove_messages([each.id for each in known[keep:]])
             self._checkpoints = [mark for mark in self._checkpoints if mark.message is None or mark.message in kept]
-
-    @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """The places to come back to, oldest first."""
-        return list(self._checkpoints)
 
     def checkpoint(self, name: str | None = None) -> str:
         """Remember this place and the context, and return the checkpoint's id."""
@@ -695,100 +473,31 @@ class Session:
             self._touch()
             return True
 
-    # What belongs to it
-
-    def set_state(self, key: str, value: Json) -> None:
-        """Keep any JSON value under a key of the state."""
-        with self.lock:
-            if key in (CONTEXT, CHECKPOINTS):
-                raise InvalidInput(f"the key {key} of a state is taken", hint="choose another")
-            self.state[check_text(key, "a key of the state")] = object_of({"value": value}, "state")["value"]
-            self._touch()
-
-    def get_state(self, key: str, default: Any = None) -> Any:
-        """The value under a key of the state, or ``default``."""
-        return self.state.get(check_text(key, "a key of the state"), default)
-
-    def update_metadata(self, metadata: Mapping[str, Json]) -> None:
-        """Merge objects to any depth; lists and all else replace, None is kept as null. Other keys stay."""
-        with self.lock:
-            self.metadata = _merged(self.metadata, object_of(metadata, "metadata"))
-            self._touch()
-
-    def remove_metadata(self, *keys: str) -> None:
-        """Remove keys of the metadata; one that is not there is passed over."""
-        with self.lock:
-            for key in keys:
-                self.metadata.pop(key, None)
-            self._touch()
-
-    def add_tag(self, *tags: str) -> None:
-        """Add tags that it has not."""
-        with self.lock:
-            self.tags += [tag for tag in map(check_tag, tags) if tag not in self.tags]
-            self._touch()
-
-    def remove_tag(self, *tags: str) -> None:
-        """Remove tags; one that it has not is passed over."""
-        with self.lock:
-            self.tags[:] = [tag for tag in self.tags if tag not in tags]
-            self._touch()
-
     # Saving
-
-    def _state_now(self) -> dict[str, Json]:
-        state = dict(self.state)
-        if CONTEXT in state or CHECKPOINTS in state:
-            raise InvalidInput(f"a state cannot have the keys {CONTEXT} and {CHECKPOINTS}", hint="choose others")
-        if self.context:
-            state[CONTEXT] = self.context
-        if self._checkpoints:
-            state[CHECKPOINTS] = checkpoints.kept(self._checkpoints)
-        return state
 
     def delta(self) -> Delta:
         """What was done since the session was loaded or last saved; raises `InvalidInput` for what cannot be kept."""
         with self.lock:
-            base = self._base
-            before = "" if base.automatic_title else base.title
-            now = self._given_title()
-            fields: dict[str, Json] = {} if now == before else {"title": None if now == "" else check_title(now)}
-            for name in FIELDS[1:]:
-                value = getattr(self, name)
-                if value != getattr(base, name):
-                    fields[name] = None if value is None else _CHECKS[name](value)
-            check_status(self.status)
-            tags = list(dict.fromkeys(check_tag(tag) for tag in self.tags))
-            added = [tag for tag in tags if tag not in base.tags]
             messages = self._transcript.changes()
             return Delta(
                 id=self.id,
                 touched_ms=self._clock(),
-                life=base.life,
+                life=self._base.life,
                 fresh=self._fresh,
                 new=self._new,
-                touched=self._touched,
-                created_ms=parse_time(base.created_at),
-                forked_from=base.forked_from,
+                created_ms=parse_time(self._base.created_at),
+                forked_from=self.forked_from,
                 cleared_upto=messages.cleared_upto,
                 removed=messages.removed,
                 edited=messages.edited,
                 added=messages.added,
-                fields=fields,
-                tags=(added, [tag for tag in base.tags if tag not in tags]),
-                tag_order=() if tags == [*(tag for tag in base.tags if tag in tags), *added] else tags,
-                metadata=_changes(base.metadata, self.metadata, "metadata"),
-                state=_changes(base.state, self._state_now(), "state"),
+                **self._header_changes(),
             )
-
-    def _given_title(self) -> str:
-        """The title that somebody chose; empty where it is made from the first message."""
-        return "" if self.title in (None, "", self._automatic) else self.title
 
     def renew(self, message_ids: Collection[str]) -> None:
         """Give messages that wait to be saved new ids, since the store's session has theirs for others."""
         with self.lock:
-            new = self._transcript.renew(message_ids, self._new_id)
+            new = self._transcript.renew(message_ids, self._composer.new_id)
             self._checkpoints = checkpoints.renamed(self._checkpoints, new)
 
     def offered(self, delta: Delta) -> None:
@@ -818,48 +527,7 @@ class Session:
             count, size = (header.message_count, header.size_bytes) if header else (None, None)
             self._transcript.saved(delta, count=count, size=size)
             self._new = self._fresh = False
-            self._touched = self._touched and not delta.touched
             self._rebase(delta, header or self._sent(delta))
-
-    def _sent(self, delta: Delta) -> SessionHeader:
-        """What the store holds after a delta, if nobody else wrote to it."""
-        base = self._base
-        added, removed = delta.tags
-        return msgspec.structs.replace(
-            base,
-            **{name: delta.fields.get(name, getattr(base, name)) for name in FIELDS[1:]},
-            title=delta.fields.get("title", base.title) or self._automatic,
-            automatic_title=not delta.fields.get("title", "" if base.automatic_title else base.title),
-            tags=list(delta.tag_order) or [tag for tag in base.tags if tag not in removed] + list(added),
-            metadata=patched(base.metadata, delta.metadata),
-            state=patched(base.state, delta.state),
-            updated_at=format_ms(max(self._updated_ms, delta.touched_ms)),
-            message_count=self._transcript.count,
-            size_bytes=self._transcript.size_bytes,
-        )
-
-    def _rebase(self, delta: Delta, header: SessionHeader) -> None:
-        if not delta.changes_header and _alike(header, self._base):
-            self._base = header  # an append, and nobody else wrote to the header
-        else:
-            self._rebase_header(self._sent(delta), header)
-        self._automatic = header.title if header.automatic_title else ""
-        self._updated_ms = max(self._updated_ms, parse_time(header.updated_at))
-
-    def _rebase_header(self, sent: SessionHeader, header: SessionHeader) -> None:
-        for name in FIELDS:
-            if getattr(self, name) == getattr(sent, name):
-                setattr(self, name, getattr(header, name))
-        if self.tags == sent.tags:
-            self.tags = header.tags
-        metadata = patched(header.metadata, changes(sent.metadata, self.metadata))
-        if any(changes(self.metadata, metadata)):
-            self.metadata = metadata
-        now = self._state_now()
-        state = patched(header.state, changes(sent.state, now))
-        if any(changes(now, state)):
-            self._show_state(state)
-        self._base = header
 
     # As text
 
@@ -933,40 +601,3 @@ class Session:
         except (TypeError, ValueError) as exc:
             raise InvalidInput(f"not a session ({exc})") from exc
         return cls.from_dict(given, clock=clock)
-
-
-def _changes(old: dict[str, Json], new: dict[str, Json], what: str) -> list[tuple[str, bytes]]:
-    if not old and not new:  # as mostly
-        return []
-    return list(changes(old, check_object(new, what)))
-
-
-_shown = attrgetter(*FIELDS, "tags", "metadata", "state")
-
-
-def _alike(one: SessionHeader, other: SessionHeader) -> bool:
-    return msgspec.json.encode(_shown(one)) == msgspec.json.encode(_shown(other))  # 1, 1.0 and True differ
-
-
-def _become(held: dict[str, Json], new: Mapping[str, Json], what: str) -> None:
-    kept = object_of(new, what)
-    held.clear()
-    held |= kept
-
-
-def _merged(old: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
-    merged = dict(old)
-    for key, value in patch.items():
-        before = merged.get(key)
-        merged[key] = _merged(before, value) if isinstance(value, dict) and isinstance(before, dict) else value
-    return merged
-
-
-def _check_size(message: Message) -> None:
-    """Refuse here what no store would keep: a session that holds it could not be saved again."""
-    more = [encode_json(part) for part in (message.usage, message.metadata) if part]
-    check_size(content_column(message.content), *more)
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, tz=UTC)

@@ -49,6 +49,7 @@ from ..model import (
     check_session_id,
     check_text,
     format_ms,
+    list_of,
     object_of,
     parse_time,
 )
@@ -283,12 +284,8 @@ class SQLiteSessionStore(Backend):
         edit = Edit(store, row)
         for name, value in delta.fields.items():
             edit.set(name, text_of(value))
-        add, remove = delta.tags
-        order = {tag: at for at, tag in enumerate(delta.tag_order)}
-        if add or remove or order:
-            tags = [tag for tag in decode_json(row.tags) if tag not in remove]
-            tags += [tag for tag in add if tag not in tags]
-            edit.set_tags(sorted(tags, key=lambda tag: order.get(tag, len(order))))
+        if any(delta.tags) or delta.tag_order:
+            edit.set_tags(delta.tags_after(decode_json(row.tags)))
         for name, leaves in (("metadata", delta.metadata), ("state", delta.state)):
             if leaves:
                 edit.set_document(name, patched(document(family(store, row.no, 0, name), name), leaves))
@@ -381,10 +378,13 @@ class SQLiteSessionStore(Backend):
         title: str | None = None,
         reason: str | None = None,
         metadata: Mapping[str, Json] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> Session:
         """A new session with a copy of another's messages, made inside the database (`storage.forks.fork`)."""
         fork_id = f"sess_{self.ids(12)}"
-        with self.database() as store:
+        changed = dict(fields or {})
+        tags = list_of(changed.pop("tags"), "tags") if "tags" in changed else None
+        with self.database() as store, store.transaction():
             if title is None:
                 title = f"Fork of {store.get(self.inner(session_id)).title or session_id}"
             made = fork(
@@ -396,6 +396,8 @@ class SQLiteSessionStore(Backend):
                 reason=reason,
                 metadata=None if metadata is None else object_of(metadata, "metadata"),
             )
+            if fields:
+                made = store.update(made.id, fields=changed, tags=tags)
             return self._session(Snapshot(self._shown(made), store.last_seq))
 
     # Deleting

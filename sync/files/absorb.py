@@ -7,6 +7,7 @@ stands beside it as a conflict (tests/unit/test_files_mirror.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import zstandard
@@ -49,6 +50,9 @@ from .plan import (
 )
 
 _REFERENCE_REV = Rev("base", 0)
+FEW = 10
+Deletions = Literal["some", "all", "none"]
+_SAY = "`steno files resume --delete` if that is meant, `--restore` to have them back"
 TO_KEEP = "remove it, or take the id out of its first line to keep it as a new session"
 
 
@@ -64,11 +68,22 @@ class Absorbed(msgspec.Struct, frozen=True):
     purged: list[str] = []
 
 
-def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bool = True) -> Absorbed:
+class TooManyDeleted(Refused):
+    """A save would delete so many messages that it may be half of a file: somebody must say that this is meant."""
+
+    def __init__(self, dropped: int, total: int) -> None:
+        super().__init__(None, f"this save would delete {dropped} of {total} messages; {_SAY}")
+        self.dropped = dropped
+
+
+def absorb(
+    store: Store, mine: ParsedFile, *, session_id: str | None, revive: bool = True, deletions: Deletions = "some"
+) -> Absorbed:
     """Bring the session up to a saved file of it; None makes a new session. Needs a transaction.
 
-    A deleted session is restored by its file; with ``revive`` False only by one that changes something. Raises
-    `Refused` for a file that may bring back what was purged.
+    A deleted session is restored by its file; with ``revive`` False only by one that changes something. Missing lines
+    are ``deletions``: of "some" messages, of "all" that are missing, or of "none", which lets them come back. Raises
+    `Refused` for a file that may bring back what was purged, and `TooManyDeleted`.
     """
     rev = parse_rev(mine.header.rev if mine.header else None)
     row = None if session_id is None else store.find(session_id)
@@ -90,16 +105,32 @@ def absorb(store: Store, mine: ParsedFile, *, session_id: str | None, revive: bo
         previous=last.accepted if last else None,
         new_id=store.new_message_id,
     )
+    decided = _without_deletions(decided) if deletions == "none" else decided
+    if deletions == "some":
+        _check_deletions(decided, past)
     if decided.actions:
         _check_purges(store, row, rev)
         if row.hidden:
             store.restore(row.id)
             row = session_row(store, row.no)
         written = _carry_out(store, row, decided, past, last.written if last else {})
-        save = _Save(accepted(mine, decided.ids), written)
+        save = Save(accepted(mine, decided.ids), written)
         if past is not None or last is not None or _may_be_taken_twice(row, save.accepted):
-            _keep_save(store, row, rev, save)
+            keep_save(store, row, rev, save)
     return Absorbed(session_row(store, row.no), created, decided, purged)
+
+
+def _check_deletions(decided: Plan, past: Past | None) -> None:
+    dropped = sum(isinstance(action, DeleteMessage) for action in decided.actions)
+    if past is not None and dropped > FEW:
+        total = sum(1 for _ in past.messages())
+        if dropped * 2 > total:
+            raise TooManyDeleted(dropped, total)
+
+
+def _without_deletions(decided: Plan) -> Plan:
+    kept = tuple(action for action in decided.actions if not isinstance(action, DeleteMessage))
+    return msgspec.structs.replace(decided, actions=kept, rewrite=decided.rewrite or kept != decided.actions)
 
 
 def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
@@ -205,7 +236,7 @@ def _carry_out(store: Store, row: SessionRow, decided: Plan, past: Past | None, 
             edit.set("deleted", b"null", message=_found(store, row, action.id))
     edit.finish()
     added = _add(store, row, [action for action in decided.actions if isinstance(action, AddMessage)])
-    return {**edit.stamps, **_births(store, added)}
+    return {**edit.stamps, **births_given(store, added)}
 
 
 def _deletion(store: Store, row: SessionRow, each: MessageRow, base: Known, earlier: Written) -> bytes:
@@ -215,7 +246,7 @@ def _deletion(store: Store, row: SessionRow, each: MessageRow, base: Known, earl
     return encode(Vector(dict(known), own, store.now_ms()))
 
 
-def _births(store: Store, added: Sequence[MessageRow]) -> Written:
+def births_given(store: Store, added: Sequence[MessageRow]) -> Written:
     """The stamps that new lines gave: the next save of an editor that does not reload knows of them."""
     written: Written = {}
     for each in added:
@@ -299,7 +330,7 @@ _KEPT_SAVES = 20
 _KEPT_SAVES_BYTES = 32 << 20
 
 
-class _Save(msgspec.Struct, frozen=True):
+class Save(msgspec.Struct, frozen=True):
     """``written`` are the stamps that all saves of this rev gave: the person knows of them, the base does not."""
 
     accepted: Accepted
@@ -312,19 +343,39 @@ def saved_under(store: Store, row: SessionRow, header: Header) -> bool:
     return last is not None and last.accepted.header is not None and last.accepted.header.id == header.id
 
 
+def newest_save(store: Store) -> int:
+    """The number of the last save that is kept; `saves_since` tells those behind it."""
+    return store.one("SELECT ifnull(max(no), 0) FROM saves")[0]
+
+
+def saves_since(store: Store, row: SessionRow, number: int) -> list[tuple[Base | None, Accepted]]:
+    """What was saved of a session behind a number, under each rev the last, with what it was made from, if known.
+
+    Needs a transaction.
+    """
+    sql = "SELECT rev, lines FROM saves WHERE session = ? AND no > ? ORDER BY no"
+    found: list[tuple[Base | None, Accepted]] = []
+    for text, lines in store.execute(sql, (row.no, number)).fetchall():
+        past = _past(store, row, parse_rev(text))
+        found.append((None if past is None else _base(past), _save_of(lines).accepted))
+    return found
+
+
 def _may_be_taken_twice(row: SessionRow, save: Accepted) -> bool:
     """Say whether the same file, saved again, would be another session or have other messages."""
     return bool(save.given or save.anew) or (save.header is not None and save.header.id != row.id)
 
 
-def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> _Save | None:
+def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> Save | None:
     found = store.one("SELECT lines FROM saves WHERE session = ? AND rev = ?", (row.no, _saved_rev(rev)))
-    if found is None:
-        return None
-    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(found[0]), type=_Save)
+    return None if found is None else _save_of(found[0])
 
 
-def _keep_save(store: Store, row: SessionRow, rev: Rev | None, save: _Save) -> None:
+def _save_of(lines: bytes) -> Save:
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(lines), type=Save)
+
+
+def keep_save(store: Store, row: SessionRow, rev: Rev | None, save: Save) -> None:
     """Keep a save, and the last few of the session: an editor or a program may still hold what those were made from."""
     lines = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(save))
     store.execute(

@@ -6,7 +6,7 @@ editor saved a moment ago, lies beside it under a name of ours and is looked at 
     .steno-….swap (new)  ⇄  x.jsonl (old)      then   .steno-….swap (old): our last bytes? remove : keep
 
 Only what is seen to be our own last bytes, open for writing nowhere, is removed; everything else
-is kept until the caller has merged it, and found again by `leftovers` after a crash. Nothing that
+is kept until the caller has merged it, and found again by its name after a crash (`is_whole`). Nothing that
 appeared at an empty place is ever overwritten (tests/unit/test_files_exchange.py; the trial in
 which check-then-rename lost thousands of saves is repeated there).
 
@@ -21,7 +21,9 @@ import hashlib
 import os
 import secrets
 import signal
+import stat
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -79,17 +81,24 @@ class Replaced(NamedTuple):
     displaced: Displaced | None
 
 
-def replace(path: Path, data: bytes, *, expected: Fingerprint | None, exchange: bool = True) -> Replaced:
+def replace(
+    path: Path, parts: Iterable[bytes], *, expected: Fingerprint | None, wanted: Callable[[], bool] = lambda: True,
+    exchange: bool = True,
+) -> Replaced | None:  # fmt: skip
     """Put these bytes in the place of a file, 0600; the directory must exist.
 
     ``expected`` is what our last write or read found there, None for nothing. Raise `FileChanged` with
     nothing touched if something else is there before we begin, and return as displaced what came later.
+    ``wanted`` is asked when all bytes have been seen: False leaves what is there, and None is returned.
     ``exchange`` False takes the way of systems that cannot exchange two files.
     """
     with translated(path):
         _expect(path, expected)
-        temporary, written = _write(path, data)
+        temporary, written = _write(path, parts)
         try:
+            if not wanted():
+                temporary.unlink()
+                return None
             if expected is None:
                 _publish(temporary, path, exchange=exchange)
                 step("files.published")
@@ -119,30 +128,41 @@ def remove(path: Path, *, expected: Fingerprint) -> Displaced | None:
         return None if _remove_if(kept, expected) else Displaced(path, kept)
 
 
-def leftovers(folder: Path) -> list[Displaced]:
-    """The files that a crash left between exchanging and settling, each an edit or our own bytes.
+def swap(new: Path, target: Path) -> Path:
+    """Put a file in the place of another, whatever that is by now; return where the other is kept.
+
+    Raise `FileChanged` where a newer one appeared in the moment that systems without exchange leave.
+    """
+    with translated(target):
+        return _swap(new, target, exchange=True)
+
+
+def is_torn(name: str) -> bool:
+    """Say whether a file name is of one that we were writing: a crash left it, and it never stood in any place."""
+    return name.startswith(_PREFIX) and name.endswith(_TORN)
+
+
+def is_whole(name: str) -> bool:
+    """Say whether a file name is of one that lies beside its place: a crash came before it was settled."""
+    return name.startswith(_PREFIX) and name.endswith(_WHOLE)
+
+
+def leftover(kept: Path) -> Displaced:
+    """What a crash left between exchanging and settling: an edit or our own bytes.
 
     Merged like any edit, our own bytes change nothing. Where ``target`` is missing, the crash may have
     come in the moment when a system without exchange had set it aside: ``put_back(None)`` before it is
     taken for deleted. (A name that was too long stands there as a hash; then only the header tells.)
     Call it only while nothing else replaces files in the folder.
     """
-    with translated(folder):
-        kept = sorted(path for path in folder.iterdir() if _is_ours(path.name, _WHOLE))
-    return [Displaced(folder / _target_name(path.name), path) for path in kept]
-
-
-def remove_torn(folder: Path) -> int:
-    """Remove the files that a crash left half written, which never stood in any place; say how many."""
-    with translated(folder):
-        torn = [path for path in folder.iterdir() if _is_ours(path.name, _TORN)]
-        for path in torn:
-            path.unlink(missing_ok=True)
-    return len(torn)
+    return Displaced(kept.with_name(kept.name.removeprefix(_PREFIX).partition(".")[2].removesuffix(_WHOLE)), kept)
 
 
 def make_folder(root: Path, relative: PurePath) -> Path:
-    """Make a folder, 0700, below a root that must be there: an unmounted root is never made up."""
+    """Make a folder, 0700, below a root that must be there: an unmounted root is never made up.
+
+    Raise `InvalidInput` where a link or a file stands in its way.
+    """
     folder = root
     with translated(root):
         if not root.is_dir():
@@ -151,6 +171,8 @@ def make_folder(root: Path, relative: PurePath) -> Path:
             folder /= part
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise InvalidInput(f"{folder} is no folder", hint="move it away; sessions are written below it")
     return folder
 
 
@@ -164,15 +186,18 @@ def _expect(path: Path, expected: Fingerprint | None) -> None:
         raise FileChanged(path, "edited")
 
 
-def _write(path: Path, data: bytes) -> tuple[Path, Fingerprint]:
+def _write(path: Path, parts: Iterable[bytes]) -> tuple[Path, Fingerprint]:
     """Write the new file beside the old one; it bears its lasting name only when it is whole."""
     torn, whole = (path.with_name(name) for name in _own_names(path.name))
     try:
+        digest = hashlib.sha256()
         descriptor = os.open(torn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOWING, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+            for part in parts:
+                digest.update(part)
+                view = memoryview(part)
+                while view:
+                    view = view[file.write(view) :]
             look = look_of(torn, os.fstat(descriptor))
         torn.rename(whole)
     except BaseException:
@@ -180,7 +205,7 @@ def _write(path: Path, data: bytes) -> tuple[Path, Fingerprint]:
             torn.unlink()
         raise
     step("files.temp-written")
-    return whole, Fingerprint(*look, sha256=hashlib.sha256(data).digest())
+    return whole, Fingerprint(*look, sha256=digest.digest())
 
 
 def _swap(new: Path, target: Path, *, exchange: bool) -> Path:
@@ -272,11 +297,3 @@ def _own_names(name: str) -> tuple[str, str]:
     if len(os.fsencode(stem + _WHOLE)) > _NAME_BYTES:
         stem = f"{_PREFIX}{token}.{hashlib.sha256(os.fsencode(name)).hexdigest()}.jsonl"
     return stem + _TORN, stem + _WHOLE
-
-
-def _target_name(name: str) -> str:
-    return name.removeprefix(_PREFIX).partition(".")[2].removesuffix(_WHOLE)
-
-
-def _is_ours(name: str, ending: str) -> bool:
-    return name.startswith(_PREFIX) and name.endswith(ending)

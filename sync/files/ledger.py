@@ -6,12 +6,15 @@ Every change of it is made in the transaction of what it belongs to, so it needs
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from ...storage.rows import HIDDEN_FOR_EVER
 from ...storage.store import Store
 from .reading import Fingerprint
+
+CURSOR = "files"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -24,11 +27,35 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class RefusedFile(msgspec.Struct, frozen=True):
-    """A file that cannot be understood and is left alone until it is mended."""
+    """A file that is left alone until it is mended: why, and where (0 where that is not known).
+
+    ``dropped`` is how many messages it would delete, for one that waits until somebody says that this is meant.
+    """
 
     path: str
     line: int
+    column: int
     reason: str
+    dropped: int = 0
+
+
+class TakenOut(msgspec.Struct, frozen=True):
+    """A session from whose file somebody took text by hand lately, which its history still holds.
+
+    ``messages`` is how many of them were changed or removed, ``at_ms`` when that was last.
+    """
+
+    session: str
+    at_ms: int
+    messages: int
+
+
+LATELY_MS = 7 * 86_400_000
+_TAKEN_OUT = """
+SELECT s.id, max(t.at_ms), count(*) FROM taken_out t JOIN sessions s ON s.no = t.session
+JOIN messages m ON m.session = t.session AND m.no = t.message
+WHERE t.seq > s.history_seq AND m.hidden < ? AND t.at_ms > ? GROUP BY s.no ORDER BY 2 DESC
+"""
 
 
 class Ledger:
@@ -49,9 +76,23 @@ class Ledger:
         """How many files are recorded."""
         return self._store.one("SELECT count(*) FROM files")[0]
 
-    def paths(self) -> list[tuple[int, str]]:
-        """Every session with the path of its file."""
-        return self._store.execute("SELECT session, path FROM files ORDER BY session").fetchall()
+    def looks(self) -> Iterator[tuple[str, int, int, int]]:
+        """Path, size, mtime and inode of every recorded file, in the order of their paths; write nothing meanwhile."""
+        return iter(self._store.execute("SELECT path, size, mtime_ns, inode FROM files ORDER BY path"))
+
+    def first_gone(self, is_missing: Callable[[str], bool]) -> str | None:
+        """The first recorded file that is gone; None where all are there."""
+        return next((path for path, *_ in self.looks() if is_missing(path)), None)
+
+    def gone(self, is_missing: Callable[[str], bool]) -> list[Record]:
+        """The records of all files that are gone."""
+        paths = [path for path, *_ in self.looks() if is_missing(path)]
+        return [record for path in paths if (record := self.at(path))]
+
+    def write_again(self, records: Iterable[Record]) -> None:
+        """Let these files be written as if they had never been; files that are up to date are passed over."""
+        self.forget(each.session for each in records)
+        self._store.set_cursor(CURSOR, 0)
 
     def known_below(self, path: str) -> list[str]:
         """The recorded and refused files at a path, or below it where it was a directory."""
@@ -91,11 +132,15 @@ class Ledger:
         """A session's file is written."""
         self._store.execute("DELETE FROM unwritten WHERE session = ?", (session,))
 
-    def refuse(self, path: str, line: int, reason: str) -> None:
-        """Remember that a file is left alone."""
+    def refuse(self, refused: RefusedFile) -> bool:
+        """Remember that a file is left alone; False where that was known."""
+        if self._refused("WHERE path = ?", refused.path) == [refused]:
+            return False
         self._store.execute(
-            "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", (path, line, reason, self._store.now_ms())
+            "INSERT OR REPLACE INTO refused (path, line, col, reason, dropped, at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+            (refused.path, refused.line, refused.column, refused.reason, refused.dropped, self._store.now_ms()),
         )
+        return True
 
     def is_refused(self, path: str) -> bool:
         """Say whether a file is left alone."""
@@ -107,8 +152,29 @@ class Ledger:
 
     def refused(self) -> list[RefusedFile]:
         """The files that are left alone."""
-        rows = self._store.execute("SELECT path, line, reason FROM refused ORDER BY path").fetchall()
-        return [RefusedFile(*row) for row in rows]
+        return self._refused("ORDER BY path")
+
+    def waiting(self) -> list[RefusedFile]:
+        """The files that would delete so much that somebody must say whether that is meant."""
+        return self._refused("WHERE dropped ORDER BY path")
+
+    def took_out(self, session: int, messages: Iterable[int]) -> None:
+        """Remember which messages lost text by hand; those of long ago are forgotten."""
+        seq, now_ms = self._store.last_seq, self._store.now_ms()
+        self._store.execute("DELETE FROM taken_out WHERE at_ms < ?", (now_ms - LATELY_MS,))
+        self._store.executemany(
+            "INSERT OR REPLACE INTO taken_out VALUES (?, ?, ?, ?)", [(session, each, seq, now_ms) for each in messages]
+        )
+
+    def taken_out(self) -> list[TakenOut]:
+        """The sessions whose history holds text that was taken out of their files in the last days."""
+        since_ms = self._store.now_ms() - LATELY_MS
+        rows = self._store.execute(_TAKEN_OUT, (HIDDEN_FOR_EVER, since_ms)).fetchall()
+        return [TakenOut(*row) for row in rows]
+
+    def _refused(self, condition: str, *values: object) -> list[RefusedFile]:
+        sql = f"SELECT path, line, col, reason, dropped FROM refused {condition}"  # noqa: S608
+        return [RefusedFile(*row) for row in self._store.execute(sql, values).fetchall()]
 
     def _where(self, condition: str, value: object) -> Record | None:
         row = self._store.one(

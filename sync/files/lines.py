@@ -7,16 +7,15 @@ understood whole or refused whole with line and reason: nothing in a file is eve
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from ...storage.document import leaves
 from ...storage.errors import InvalidInput
 from ...storage.model import (
-    MAX_DEPTH,
     MAX_ID_BYTES,
     Content,
     Json,
@@ -31,17 +30,28 @@ from ...storage.model import (
     check_tag,
     parse_time,
 )
+from ...storage.packing import MAX_MESSAGE_BYTES
+from ...storage.rows import size_bytes
+from .objects import BOM, DEEPEST, LONGEST_DIGITS, Refused, Rows, Source, too_large
+
+__all__ = [
+    "Header", "Line", "ParsedFile", "Refused", "Rev",
+    "header_of", "line_of", "named_session", "parse", "parse_rev", "render",
+]  # fmt: skip
 
 VERSION = 1
+MAX_MESSAGES = 1_000_000
+MAX_BRACKETS = 1 << 24
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
+_Value = TypeVar("_Value")
 
-_BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _REV = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,19})")
 _ELSEWHERE = "put what steno does not know into metadata"
+_IMPORT = "take it out of the directory and bring it in with `steno import`"
 # JSON lets these stand in a text, but some editors and readers end a line at them.
-_LINE_ENDS = {"\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029", "\x85".encode(): b"\\u0085"}
+_ENDS_OF_EDITORS = {"\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029", "\x85".encode(): b"\\u0085"}
 
 
 class Rev(NamedTuple):
@@ -97,20 +107,15 @@ class ParsedFile(msgspec.Struct, frozen=True):
     numbers: Sequence[int]
 
 
-class Refused(InvalidInput):
-    """A file cannot be understood; it is left alone, and nothing of it was applied."""
-
-    def __init__(self, line: int | None, reason: str, *, column: int | None = None) -> None:
-        place = "" if line is None else f"line {line}: " if column is None else f"line {line}, column {column}: "
-        super().__init__(place + reason, hint="mend the file and save it again")
-        self.line_number, self.column, self.reason = line, column, reason
-
-
 class _Named(msgspec.Struct, frozen=True):
     steno: Json = None
     id: Json = None
 
 
+_LINE_ENDS = (b"\n", b"\r\n", b"")
+_KEY_OF_ERROR = re.compile(r"at `\$\.(\w+)")
+_HEADER_CHECKS = {"id": check_session_id, "status": check_status, "created_at": parse_time}
+_LINE_CHECKS = {"id": check_message_id, "role": check_role, "parent": check_message_id, "content": check_content}
 _HEADER_KEYS = frozenset(Header.__struct_fields__)
 _LINE_KEYS = frozenset(Line.__struct_fields__)
 _REQUIRED = frozenset({"role", "content"})
@@ -121,7 +126,7 @@ _line_decoder = msgspec.json.Decoder(Line)
 def named_session(row: bytes) -> str | None:
     """The id that a first line names; None where it is no header, or names none."""
     try:
-        found = msgspec.json.decode(row.removeprefix(_BOM), type=_Named)
+        found = msgspec.json.decode(row.removeprefix(BOM), type=_Named)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return found.id if found.steno is not None and isinstance(found.id, str) else None
@@ -170,94 +175,99 @@ def line_of(message: Message) -> Line:
 
 def render(header: Header, lines: Iterable[Line]) -> bytes:
     """The bytes of a session's file."""
+    return render_header(header) + render_lines(lines)
+
+
+def render_header(header: Header) -> bytes:
+    """The bytes of the first line of a session's file."""
     shown = msgspec.structs.asdict(header)
     for birth in ("forked_from", "source"):
         if shown[birth] is None:
             del shown[birth]
-    data = _encoder.encode_lines([shown, *lines])
-    for end, escape in _LINE_ENDS.items():
+    return _one_line_each(_encoder.encode_lines([shown]))
+
+
+def render_lines(lines: Iterable[Line]) -> bytes:
+    """The bytes of some of the lines below it."""
+    return _one_line_each(_encoder.encode_lines(lines))
+
+
+def _one_line_each(data: bytes) -> bytes:
+    for end, escape in _ENDS_OF_EDITORS.items():
         data = data.replace(end, escape)
     return data
 
 
 def parse(data: bytes) -> ParsedFile:
-    """Read a file; raise `Refused` for the first line that cannot be understood."""
+    """Read a file; raise `Refused` for the first thing in it that cannot be understood."""
     if data.startswith(_UTF16):
         raise Refused(None, "the file is UTF-16 text; save it as UTF-8")
-    rows = data.removeprefix(_BOM).replace(b"\r\n", b"\n").split(b"\n")
-    numbered = [(number, row) for number, row in enumerate(rows, 1) if row and not row.isspace()]
-    if not numbered:
+    if data.count(b"{") + data.count(b"[") > MAX_BRACKETS:
+        raise Refused(None, f"the file holds more than {MAX_BRACKETS:,} objects and lists; {_IMPORT}")
+    header: Header | None = None
+    present: frozenset[str] = frozenset()
+    messages = _Messages()
+    rows = Rows(data)
+    for number, row in rows:
+        line = _as_written(row)
+        if line is not None:
+            messages.add(line, number, row)
+        elif not rows.is_blank(row):
+            for source in rows.objects(row):
+                found = source.value()
+                if "steno" in found and header is None and not messages.lines:
+                    header, present = _header(source, found), frozenset(found)
+                else:
+                    messages.add(_line(source, found), source.line, source)
+    if header is None and not messages.lines:
         raise Refused(None, "the file is empty")
-    header, present = _header(*numbered[0])
-    if header is not None:
-        del numbered[0]
-    lines = [_line(number, row) for number, row in numbered]
-    numbers = [number for number, _ in numbered]
-    _refuse_repeated(lines, numbers)
-    return ParsedFile(header, present, lines, numbers)
+    return ParsedFile(header, present, messages.lines, messages.numbers)
 
 
-def _header(number: int, row: bytes) -> tuple[Header | None, frozenset[str]]:
-    """The header that a first line is, and the keys it has; None where that line is a message."""
-    found = _object(number, row)
-    if "steno" not in found:
-        return None, frozenset()
-    version = found["steno"]
-    if isinstance(version, int) and version > VERSION:
-        raise Refused(number, "the file was written by a newer version of steno; upgrade steno on this machine")
-    if version is not VERSION:
-        raise Refused(number, f"the header's `steno` must be {VERSION}")
-    _refuse_unknown(number, found, _HEADER_KEYS, "header")
-    header = _converted(number, found, Header)
-    try:
-        if header.id is not None:
-            check_session_id(header.id)
-        if header.status is not None:
-            check_status(header.status)
-        if header.created_at is not None:
-            parse_time(header.created_at)
-        tags = list(dict.fromkeys(map(check_tag, header.tags)))
-    except InvalidInput as exc:
-        raise _refusal(number, exc) from exc
-    return msgspec.structs.replace(header, tags=tags), frozenset(found)
+class _Messages:
+    """The messages that were understood so far, and where each begins."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.numbers: list[int] = []
+        self._places: dict[str, int] = {}
+
+    def add(self, line: Line, number: int, text: Source | bytes) -> None:
+        place = len(self.lines)
+        if line.id is not None and self._places.setdefault(line.id, place) != place:
+            source = Source(text.decode(), number) if isinstance(text, bytes) else text
+            first = self.numbers[self._places[line.id]]
+            raise source.refused_key("id", f"the id {line.id} already stands in line {first}")
+        if place == MAX_MESSAGES:
+            raise Refused(number, f"the file holds more than {MAX_MESSAGES:,} messages; {_IMPORT}")
+        self.lines.append(line)
+        self.numbers.append(number)
 
 
-def _line(number: int, row: bytes) -> Line:
-    """The message of a line. A line that reads as it was written needs no second look at its keys."""
+def _as_written(row: bytes) -> Line | None:
+    """The message of a line that reads as it was written; None for one that needs a second look."""
+    if len(row) > MAX_MESSAGE_BYTES:
+        return None
     try:
         line = _line_decoder.decode(row)
-        if _encoder.encode(line) != row or row.count(b"{") + row.count(b"[") > MAX_DEPTH:
-            line = _line_by_hand(number, row)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        line = _line_by_hand(number, row)
-    try:
+        written = _encoder.encode(line)
+        if not row.startswith(written) or row[len(written) :] not in _LINE_ENDS:
+            return None
         _check(line)
-    except InvalidInput as exc:
-        raise _refusal(number, exc) from exc
+        if (line.usage or line.metadata or line.origin) and _may_hide(row):
+            check_json([line.usage, line.metadata, line.origin], "the line", depth=-1)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput):
+        return None
     return line
-
-
-def _line_by_hand(number: int, row: bytes) -> Line:
-    """The message of a line that somebody typed, or the exact reason why it is none."""
-    found = _object(number, row)
-    if "steno" in found:
-        raise Refused(number, "a header may only be the first line")
-    if found.get("role") is None:
-        raise Refused(number, "the line has no role")
-    if found.get("content") is None:
-        raise Refused(number, "the line has no content")
-    _refuse_unknown(number, found, _LINE_KEYS, "message")
-    return _converted(number, found, Line)
 
 
 def _check(line: Line) -> None:
     """Raise `InvalidInput` for a value of the right type that no message can have."""
-    if line.id is not None and not _plain(line.id):
-        check_message_id(line.id)
+    for id_ in (line.id, line.parent):
+        if id_ is not None and not _plain(id_):
+            check_message_id(id_)
     if not _plain(line.role):
         check_role(line.role)
-    if line.parent is not None and not _plain(line.parent):
-        check_message_id(line.parent)
     if not isinstance(line.content, str):
         check_content(line.content)
 
@@ -266,61 +276,79 @@ def _plain(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_BYTES and text.isascii() and text.isprintable()
 
 
-def _object(number: int, row: bytes) -> dict[str, Any]:
-    """The JSON object of one line, every key of it once."""
-    try:
-        found = json.loads(row.decode(), object_pairs_hook=_once, parse_constant=_no_number)
-        check_json(found, "the line")
-    except json.JSONDecodeError as exc:
-        raise Refused(number, f"the line is no JSON ({exc.msg})", column=exc.colno) from exc
-    except UnicodeDecodeError as exc:
-        column = len(row[: exc.start].decode()) + 1
-        raise Refused(number, "the line is not UTF-8", column=column) from exc
-    except InvalidInput as exc:
-        raise _refusal(number, exc) from exc
-    except RecursionError as exc:
-        raise Refused(number, f"the line nests deeper than {MAX_DEPTH} levels") from exc
-    except ValueError as exc:
-        raise Refused(number, f"the line holds a number that is too long ({exc})") from exc
-    if not isinstance(found, dict):
-        raise Refused(number, "the line is no JSON object")
-    return found
+def _may_hide(row: bytes) -> bool:
+    """Say whether a line may hold what nests too deep, or a number that is too long."""
+    return len(row) > LONGEST_DIGITS or row.count(b"{") + row.count(b"[") > DEEPEST
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidInput(f"the key `{twice}` stands twice in one object")
-    return found
+def _header(source: Source, found: Mapping[str, Any]) -> Header:
+    """The header that a first object is."""
+    version = found["steno"]
+    if isinstance(version, int) and version > VERSION:
+        raise source.refused("the file was written by a newer version of steno; upgrade steno on this machine")
+    if version is not VERSION:
+        raise source.refused_key("steno", f"the header's `steno` must be {VERSION}")
+    _refuse_unknown(source, found, _HEADER_KEYS, "header")
+    header = _converted(source, found, Header)
+    for key, check in _HEADER_CHECKS.items():
+        if getattr(header, key) is not None:
+            _checked(source, key, check, getattr(header, key))
+    if len(source.text) > MAX_MESSAGE_BYTES // 4:  # a character takes up to four bytes
+        _refuse_large_values(source, header)
+    return msgspec.structs.replace(header, tags=_checked(source, "tags", _tags, header.tags))
 
 
-def _no_number(text: str) -> NoReturn:
-    raise InvalidInput(f"{text} is no JSON number")
+def _tags(tags: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(map(check_tag, tags)))
 
 
-def _converted(number: int, found: Mapping[str, Any], kind: type[_Kind]) -> _Kind:
+def _refuse_large_values(source: Source, header: Header) -> None:
+    """Refuse what no register can hold."""
+    for key, value in msgspec.structs.asdict(header).items():
+        for _, text in leaves({key: value}):
+            if len(text) > MAX_MESSAGE_BYTES:
+                raise source.refused_key(key, f"a value takes more than {MAX_MESSAGE_BYTES:,} bytes")
+
+
+def _line(source: Source, found: Mapping[str, Any]) -> Line:
+    """The message of an object that somebody typed, or that a program wrote its own way."""
+    if "steno" in found:
+        raise source.refused("a header may only be the first line")
+    for key in ("role", "content"):
+        if found.get(key) is None:
+            raise source.refused_key(key, f"the line has no {key}")
+    _refuse_unknown(source, found, _LINE_KEYS, "message")
+    line = _converted(source, found, Line)
+    for key, check in _LINE_CHECKS.items():
+        if getattr(line, key) is not None:
+            _checked(source, key, check, getattr(line, key))
+    if len(source.text) > MAX_MESSAGE_BYTES // 4:
+        content = line.content if isinstance(line.content, str) else _encoder.encode(line.content)
+        more = [_encoder.encode(value) for value in (line.usage, line.metadata, line.origin) if value]
+        size = size_bytes(content, line.timestamp, line.parent, line.model, *more)
+        if size > MAX_MESSAGE_BYTES:
+            raise source.refused(too_large(size))
+    return line
+
+
+def _converted(source: Source, found: Mapping[str, Any], kind: type[_Kind]) -> _Kind:
     """The struct that an object is; null stands for a value left out."""
     stated = {key: value for key, value in found.items() if value is not None or key in _REQUIRED}
     try:
         return msgspec.convert(stated, kind)
     except msgspec.ValidationError as exc:
-        raise Refused(number, f"wrong type: {exc}") from exc
+        key = _KEY_OF_ERROR.search(str(exc))
+        raise source.refused_key(key[1] if key else "", f"wrong type: {exc}") from exc
 
 
-def _refuse_unknown(number: int, found: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+def _checked(source: Source, key: str, check: Callable[[Any], _Value], value: Any) -> _Value:
+    try:
+        return check(value)
+    except InvalidInput as exc:
+        raise source.refused_key(key, str(exc)) from exc
+
+
+def _refuse_unknown(source: Source, found: Mapping[str, Any], known: frozenset[str], where: str) -> None:
     for key in found:
         if key not in known:
-            raise Refused(number, f"a {where} has no key `{key}` ({_ELSEWHERE})")
-
-
-def _refuse_repeated(lines: Sequence[Line], numbers: Sequence[int]) -> None:
-    first: dict[str, int] = {}
-    for line, number in zip(lines, numbers, strict=True):
-        if line.id is not None and first.setdefault(line.id, number) != number:
-            raise Refused(number, f"the id {line.id} already stands in line {first[line.id]}")
-
-
-def _refusal(number: int, exc: InvalidInput) -> Refused:
-    return Refused(number, str(exc))
+            raise source.refused_key(key, f"a {where} has no key `{key}` ({_ELSEWHERE})")

@@ -21,6 +21,7 @@ _HASH_CHARACTERS = 12
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WINDOWS = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9¹²³]")
 _EDITORS_AND_SYNC_TOOLS = (".", "#", "~")
+_WASTEBASKETS = {"#recycle", "@recycle", "$recycle.bin"}  # of file servers and Windows: what is moved there was deleted
 
 
 def file_name(session: str, *, title: str, created_ms: int) -> str:
@@ -52,9 +53,14 @@ def is_session_file(name: str) -> bool:
     return name.endswith(SUFFIX) and len(name) > len(SUFFIX) and not name.startswith(_EDITORS_AND_SYNC_TOOLS)
 
 
+def is_session_folder(name: str) -> bool:
+    """Say whether a folder of this name may hold sessions' files: not a hidden one, no wastebasket."""
+    return not name.startswith(".") and name.lower() not in _WASTEBASKETS
+
+
 def is_session_path(relative: PurePath) -> bool:
-    """Say whether a path below the directory may be a session's: nothing hidden on the way to it."""
-    return is_session_file(relative.name) and not any(part.startswith(".") for part in relative.parts)
+    """Say whether a path below the directory may be a session's: by its name, and by the folders on the way to it."""
+    return is_session_file(relative.name) and all(is_session_folder(part) for part in relative.parts[:-1])
 
 
 def _slug_character(character: str) -> str:

@@ -10,11 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steno.storage.errors import InvalidInput, SessionDeleted, SessionNotFound, Unsupported
+from steno.storage.errors import (
+    InvalidInput,
+    LocalStorageError,
+    SessionDeleted,
+    SessionExists,
+    SessionNotFound,
+    Unsupported,
+)
 from steno.storage.library.contract import Backend, Selection, User
+from steno.storage.library.memory_store import MemorySessionStore
 from steno.storage.library.session import Session
 from steno.storage.model import Message
-from steno.tests.contract.stores import BEGAN_MS, Place, contents, loaded, made
+from steno.tests.contract.stores import BEGAN_MS, OURS, Place, Wire, contents, loaded, made
 from steno.tests.unit.strategies import DOCUMENTS, canonical
 
 # What is saved comes back
@@ -219,6 +227,75 @@ def test_threads_that_make_one_session_at_once_make_one(place: Place):
     assert store.count() == 1
 
 
+def test_a_session_that_must_be_new_is_refused_where_there_is_one(any_store: Backend):
+    made(any_store, "one", "a", title="first")
+    session = Session("one", title="second", clock=any_store.clock)
+    session.must_be_new()
+    session.add_message("user", "b")
+    with pytest.raises(SessionExists):
+        any_store.save(session)
+    assert (loaded(any_store).title, contents(any_store)) == ("first", ["a"])
+
+
+def test_a_session_that_must_be_new_is_refused_where_a_deleted_one_has_its_id(store: Backend):
+    made(store, "one", "a")
+    store.delete("one")
+    session = Session("one", clock=store.clock)
+    session.must_be_new()
+    with pytest.raises(SessionExists):
+        store.save(session)
+    assert store.get("one") is None
+
+
+def test_of_threads_that_make_one_session_which_must_be_new_one_does(place: Place):
+    store = place.open()
+
+    def makes(number: int) -> bool:
+        session = Session("one", title=f"{number}", clock=place.clock)
+        session.must_be_new()
+        session.add_message("user", f"{number}")
+        try:
+            store.save(session)
+        except SessionExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(makes, range(8)))
+    assert done.count(True) == 1
+    assert contents(store) == [f"{done.index(True)}"]
+
+
+def test_a_new_session_is_kept_although_the_server_was_told_twice(wired: tuple[Backend, Wire]):
+    store, _ = wired
+    session = Session("one", title="T", clock=store.clock, metadata={"a": 1})
+    session.must_be_new()
+    session.add_messages([{"role": "user", "content": text} for text in "ab"])
+    delta = session.delta()  # as a link repeats it when the answer was lost
+    assert store.apply(delta) == store.apply(delta)
+    assert contents(store) == ["a", "b"]
+
+
+def test_a_session_still_reads_from_its_store_when_another_one_refuses_it(store: Backend):
+    here = MemorySessionStore()
+    made(here, "one", "a", "b")
+    session = loaded(here)
+    session.metadata["a"] = 1
+    with pytest.raises(SessionDeleted):
+        store.save(session)
+    assert [message.content for message in session.messages] == ["a", "b"]
+
+
+def test_a_session_that_is_saved_to_another_store_reads_from_there(store: Backend):
+    here = MemorySessionStore()
+    made(here, "one", "a")
+    made(store, "one", "there")
+    session = loaded(here)
+    session.add_message("user", "b")
+    store.save(session)
+    assert [message.content for message in session.messages] == ["there", "b"]
+
+
 def test_a_save_that_is_repeated_changes_nothing(store: Backend):
     made(store, "one", "start")
     session = loaded(store)
@@ -339,6 +416,14 @@ def test_a_removed_message_is_gone_and_the_others_stay(any_place: Place):
     session.remove_messages([session.messages[1].id, "m-nowhere"])
     any_place.open().save(session)
     assert contents(any_place.open()) == ["a", "c"]
+
+
+def test_tags_keep_the_order_in_which_they_were_put(any_place: Place):
+    made(any_place.open(), "one", tags=["a", "b", "c"])
+    session = loaded(any_place.open())
+    session.tags = ["c", "new", "a", "b"]
+    any_place.open().save(session)
+    assert session.tags == loaded(any_place.open()).tags == ["c", "new", "a", "b"]
 
 
 def test_a_session_that_is_truncated_again_and_again_keeps_its_newest(any_place: Place):
@@ -680,8 +765,18 @@ def test_a_store_that_is_not_ours_says_what_it_cannot_do(own_store: Backend):
         own_store.save_user(user("ann", 1))
 
 
-def test_a_store_can_be_closed_twice(place: Place):
+@pytest.mark.parametrize("place", [kind for kind in OURS if kind != "memory"], indirect=True)
+def test_what_a_store_holds_is_there_when_it_is_opened_again_after_closing_it_twice(place: Place):
     store = place.open()
-    made(store, "one")
+    made(store, "one", "kept")
     store.close()
     store.close()
+    assert contents(place.open()) == ["kept"]
+
+
+def test_a_store_in_memory_that_was_closed_twice_says_that_it_is_closed():
+    store = MemorySessionStore()
+    store.close()
+    store.close()
+    with pytest.raises(LocalStorageError, match="the store is closed"):
+        store.get("one")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from steno.tests.e2e.device import Device
+from steno.tests.e2e.forking import Forker
 
 Pair = tuple[Device, Device]
 
@@ -28,6 +29,22 @@ def place(short: Path) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(dir=short))
     yield made
     shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """What daemons are forked from."""
+    made = Forker()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def forked(forker: Forker) -> Iterator[None]:
+    """Let the daemons of a module be forked: for tests of what they do, not of how they come up."""
+    Device.forker = forker
+    yield
+    Device.forker = None
 
 
 @pytest.fixture(scope="session")

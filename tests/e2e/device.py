@@ -15,9 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from unittest import mock
 
 from steno.cli.main import main
@@ -32,10 +32,14 @@ from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
 from steno.sync.vault.membership import join_vault, make_vault, required_membership
 from steno.sync.vault.remote import open_remote
+from steno.tests.e2e.forking import Forked, Forker
 
 PASSPHRASE = "a passphrase of these tests"
 WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.01
+
+
+Process = subprocess.Popen[bytes] | Forked
 
 
 class Done(NamedTuple):
@@ -63,11 +67,14 @@ def until(true: Callable[[], Any], what: str, *, within_s: float = WITHIN_S) -> 
 class Device:
     """One home. ``daemon`` is the process that was started here, if any."""
 
+    forker: ClassVar[Forker | None] = None
+    """What commands are forked from that are not waited for; None starts each anew."""
+
     def __init__(self, place: Path, *, remote: Path | None = None) -> None:
         self.place = place
         self.remote = remote
         self.home = Home(place, place)
-        self.daemon: subprocess.Popen[bytes] | None = None
+        self.daemon: Process | None = None
 
     # Making one, without the cost of a real key derivation
 
@@ -116,19 +123,27 @@ class Device:
         """What a command prints as JSON."""
         return self.steno(*arguments, "--format", "json").json
 
-    def begin(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    def begin(self, *arguments: str, **environment: str) -> Process:
         """Start a command and do not wait for it; its talk goes to the log of the home."""
-        return self.run("-m", "steno.cli.main", *arguments, **environment)
+        if self.forker is None:
+            return self.run("-m", "steno.cli.main", *arguments, **environment)
+        with self._log_to_write() as log:
+            return self.forker.start(arguments, self.environment(**environment), talk=log)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start Python as this device would."""
+        with self._log_to_write() as log:
+            return subprocess.Popen(
+                [sys.executable, *arguments],
+                env=self.environment(**environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    @contextmanager
+    def _log_to_write(self) -> Generator[int]:
         self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return subprocess.Popen(
-                [sys.executable, *arguments],
-                env=self.environment(**environment), stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor,
-            )  # fmt: skip
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -182,13 +197,15 @@ class Device:
             mirror.start()
             until(lambda: mirror.write_pending() is None, "the files are written")
 
-    def show_here(self, session: str) -> bytes:
-        """What `steno show --format json` prints, without the cost of a process: for looking at many."""
-        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        with mock.patch.dict(os.environ, self.environment()), redirect_stdout(printed):
-            assert main(["show", session, "--format", "json"]) == 0
-        printed.flush()
-        return printed.buffer.getvalue()
+    def here(self, *arguments: str) -> Done:
+        """Run a command that must succeed, without the cost of a process: for what a test needs, and for many."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with mock.patch.dict(os.environ, self.environment()), redirect_stdout(out), redirect_stderr(err):
+            code = main(arguments)
+        for each in (out, err):
+            each.seek(0)
+        assert code == 0, err.read()
+        return Done(code, out.read(), err.read())
 
     # The store, for looking often
 
@@ -244,13 +261,13 @@ class Device:
         until(answers, "the daemon answers")
         return self
 
-    def spawn(self, **environment: str) -> subprocess.Popen[bytes]:
+    def spawn(self, **environment: str) -> Process:
         """Start the daemon's process and do not wait."""
         assert self.daemon is None or self.daemon.poll() is not None
         self.daemon = self.begin("daemon", "run", **environment)
         return self.daemon
 
-    def _client_of(self, process: subprocess.Popen[bytes]) -> DaemonClient | None:
+    def _client_of(self, process: Process) -> DaemonClient | None:
         with suppress(StenoError):
             client = DaemonClient(self.home)
             return client if client.running.pid == process.pid and client.health() else None

@@ -17,6 +17,7 @@ from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 from steno.tests.e2e.device import Device, equal, until
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
 # It writes without a pause, in one process, until it is ended, and says what is committed.

@@ -17,6 +17,7 @@ import pytest
 from steno.storage.model import NewMessage
 from steno.tests.e2e.device import PASSPHRASE, Device, Done, equal, until
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 REQUIRED = bool(os.environ.get("STENO_REQUIRE_SERVERS"))
 LARGE = random.Random(1).randbytes(1_500_000).hex()  # compressed it is larger than the room that is left

@@ -5,6 +5,7 @@ The steps are found in the package itself, so that a step without a scenario fai
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,8 @@ import pytest
 from steno.storage.conflicts import conflicts
 from steno.storage.model import NewMessage
 from steno.sync.vault.names import SegmentName
-from steno.tests.e2e.device import Device, equal, until
+from steno.tests.e2e.device import Device, Process, equal, until
+from steno.tests.e2e.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 STEPS = {
@@ -32,6 +34,7 @@ STEPS = {
     for name in re.findall(r'\bstep\("([^"]+)"\)', path.read_text(encoding="utf-8"))
 }
 SESSION, GONE = "kept", "gone"
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
 # A system that cannot exchange two files, such as some network disks: the same daemon, told so.
@@ -78,7 +81,7 @@ def add(device: Device, *contents: str) -> None:
             store.append(SESSION, NewMessage(role="user", content=each))
 
 
-def killed(process: subprocess.Popen[bytes]) -> bool:
+def killed(process: Process) -> bool:
     return process.wait(60) == -signal.SIGKILL
 
 
@@ -300,6 +303,46 @@ def restore(both: Pair, at: str) -> None:
     laptop.steno("doctor")
 
 
+def discard(both: Pair, at: str) -> None:
+    """A refused save is taken back, and what was typed is kept."""
+    laptop, _ = both
+    path = laptop.file(SESSION)
+    path.write_text(path.read_text(encoding="utf-8") + "what was typed", encoding="utf-8")
+    assert _discarded(laptop, at) == -signal.SIGKILL
+    if path.read_text(encoding="utf-8").endswith("what was typed"):
+        assert _discarded(laptop, "") == 0
+    kept = [each.read_text(encoding="utf-8") for each in path.parent.glob("*.refused*")]
+    assert any(each.endswith("what was typed") for each in kept)
+    ends_well(both, "one", "two")
+
+
+def _discarded(device: Device, at: str) -> int:
+    environment = device.environment(EDITOR="true", STENO_KILL_AT=at)
+    command = [sys.executable, "-m", "steno.cli.main", "files", "edit", SESSION]
+    with contextlib.closing(Terminal(command, environment=environment)) as terminal:
+        terminal.wait("[d]iscard what you changed?")
+        terminal.type("d\n")
+        return terminal.end()
+
+
+def rebuild(both: Pair, at: str) -> None:
+    laptop, _ = both
+    with laptop.file(SESSION).open("a", encoding="utf-8") as file:
+        file.write('{"role":"user","content":"typed without a database"}\n')
+    laptop.home.database.write_bytes(b"nothing of a database is left" * 1000)
+    laptop.home.database.with_name("steno.db-wal").write_bytes(b"a log of another time")
+    dies(laptop, "doctor", "--rebuild", at=at)
+    if at == "rebuild.placed":
+        laptop.steno("doctor", "--rebuild", code=5)
+    else:
+        assert "doctor --rebuild" in laptop.steno("list", code=1).err
+        laptop.steno("doctor", "--rebuild")
+    assert list(laptop.place.glob(".rebuilding-*")) == []
+    assert [path.read_bytes() for path in laptop.home.backups.glob("*-wal")] == [b"a log of another time"]
+    ends_well(both, "one", "two", "typed without a database")
+    laptop.steno("doctor")
+
+
 Scenario = Callable[[Pair, str], None]
 SCENARIOS: dict[str, list[Scenario]] = {
     "home.made": [join],
@@ -313,6 +356,11 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "restore.staged": [restore],
     "restore.kept": [restore],
     "restore.replaced": [restore],
+    "rebuild.session": [rebuild],
+    "rebuild.staged": [rebuild],
+    "rebuild.moved": [rebuild],
+    "rebuild.set-aside": [rebuild],
+    "rebuild.placed": [rebuild],
     "push.batched": [push],
     "push.intended": [push],
     "push.put": [push],
@@ -332,6 +380,8 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "files.displaced-kept": [take_displaced],
     "files.displaced-absorbed": [take_displaced],
     "files.set-aside": [write_without_exchange],
+    "files.own-text-beside": [discard],
+    "files.refused-set-aside": [discard],
 }
 
 

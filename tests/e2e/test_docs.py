@@ -96,6 +96,20 @@ def test_the_examples_of_the_http_page_work(home: Path):
     assert answers[2]["hits"]
 
 
+def test_the_examples_of_the_files_page_work(home: Path):
+    look, resume = _blocks("docs/files.md", "sh")
+    made = "steno init >/dev/null; steno create --id s --title T >/dev/null; steno add s Hello >/dev/null"
+    done = _run(f"{made}\n{look}", home, EDITOR="sed -i s/Hello/Hi/")
+    assert done.returncode == 0, done.stderr
+    assert "Session s: 1 message edited." in done.stdout
+    assert str(home / "device" / "sessions") in done.stdout
+    vanish = 'rm -r "$STENO_HOME/sessions"; steno files rebuild || steno files status || true'
+    done = _run(f"{vanish}\n{resume}\nsteno files status\nsteno show s", home)
+    assert done.returncode == 0, done.stderr
+    assert "Stands still:" in done.stdout
+    assert "Hi" in done.stdout
+
+
 def test_the_examples_of_the_maintenance_page_work(home: Path):
     (block,) = _blocks("docs/maintenance.md", "sh")
     done = _run(f"steno init >/dev/null; steno create --id s >/dev/null\n{block}\nsteno list", home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from steno.tests.e2e.device import Device, until
 
 
 @pytest.fixture(scope="module")
-def device(short: Path) -> Iterator[Device]:
+def device(short: Path, forked: None) -> Iterator[Device]:
     """One device whose daemon runs as long as the tests of this module."""
     made = Device(short / "files").make().start()
     yield made
@@ -24,7 +25,7 @@ def device(short: Path) -> Iterator[Device]:
 
 
 @pytest.fixture
-def alone(lonely: Device) -> Iterator[Device]:
+def alone(lonely: Device, forked: None) -> Iterator[Device]:
     """A device of this test alone, for what concerns its whole directory."""
     yield lonely.start()
     lonely.stop()
@@ -231,41 +232,201 @@ def test_a_malformed_file_is_left_alone_named_and_taken_when_it_is_mended(device
     device.steno("status")
 
 
-def test_a_directory_that_is_removed_deletes_nothing_is_rebuilt_and_watched_again(alone: Device):
-    sessions = [session(alone, f"text {number}")[0] for number in range(15)]
-    shutil.rmtree(alone.home.sessions)
-    until(lambda: len(alone.files()) == len(sessions), "every file is written anew")
-    assert sorted(alone.everything()) == sorted(sessions)
-    path = alone.file(sessions[0])
-    until(alone.settled, "nothing is pending")
-    in_place(path, path.read_text(encoding="utf-8").replace('"content":"text 0"', '"content":"after"'))
-    both_show(alone, sessions[0], path, "after")
+def sessions(device: Device, count: int) -> list[str]:
+    """Sessions, each with its file."""
+    with device.store(write=True) as store:
+        made = [store.create(title=f"Session {number}").id for number in range(count)]
+        for each in made:
+            store.append(each, NewMessage(role="user", content="one"))
+    until(lambda: [shown(path) for path in device.files()] == [["one"]] * count, "every file is written")
+    until(device.settled, "nothing is pending")
+    return made
 
 
-def test_a_directory_that_is_moved_away_deletes_nothing_and_is_rebuilt(alone: Device):
-    sessions = [session(alone, f"text {number}")[0] for number in range(3)]
-    alone.home.sessions.rename(alone.place / "elsewhere")
-    until(lambda: len(alone.files()) == len(sessions), "every file is written anew")
-    assert sorted(alone.everything()) == sorted(sessions)
-    path = alone.file(sessions[0])
-    in_place(path, path.read_text(encoding="utf-8").replace('"content":"text 0"', '"content":"after"'))
-    both_show(alone, sessions[0], path, "after")
+def stands_still(device: Device) -> None:
+    """Wait until the mirror stands still."""
+    until(lambda: device.status()["files"].get("stopped"), "the mirror stands still")
+
+
+def goes_on(device: Device, *, files: int) -> None:
+    """Wait until the mirror goes on and every file stands there, and see that what is saved and written arrives."""
+    until(lambda: not device.status()["files"].get("stopped"), "the mirror goes on")
+    until(lambda: len(device.files()) == files, "every file is there")
+    until(device.settled, "nothing is pending")
+    path = device.files()[0]
+    made, *contents = str(_id(path)), *shown(path)
+    in_place(path, path.read_text(encoding="utf-8").replace('"content":"one"', '"content":"edited"'))
+    contents[0] = "edited"
+    both_show(device, made, path, *contents)
+    append(device, made, "arrived")
+    both_show(device, made, path, *contents, "arrived")
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def remove(root: Path) -> None:
+    run("rm", "-rf", str(root))
+
+
+def remove_slowly(root: Path) -> None:
+    """As from a slow disk: three seconds for all."""
+    run(
+        "sh",
+        "-c",
+        'find "$1" -type f | while read -r file; do rm "$file"; sleep 0.2; done; rm -rf "$1"',
+        "sh",
+        str(root),
+    )
+
+
+def empty(root: Path) -> None:
+    run("sh", "-c", 'rm -rf "$1"/*', "sh", str(root))
+
+
+def clean(root: Path) -> None:
+    run("git", "-C", str(root), "init", "-q")
+    run("git", "-C", str(root), "clean", "-fdxq")
+
+
+def move_away(root: Path) -> None:
+    root.rename(root.with_name(f"elsewhere-{root.stat().st_ino}"))
+
+
+def move_away_and_make_anew(root: Path) -> None:
+    move_away(root)
+    root.mkdir()
+
+
+@pytest.fixture(scope="module")
+def shelf(short: Path, forked: None) -> Iterator[Device]:
+    """A device with fifteen sessions, whose directory is removed and comes back."""
+    made = Device(short / "shelf").make().start()
+    sessions(made, 15)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("removal", [remove, remove_slowly, empty, clean, move_away, move_away_and_make_anew])
+def test_a_directory_that_is_removed_deletes_nothing_and_comes_back_at_a_word(
+    shelf: Device, removal: Callable[[Path], None]
+):
+    before = shelf.everything()
+    removal(shelf.home.sessions)
+    stands_still(shelf)
+    assert shelf.files() == []
+    assert shelf.everything() == before
+    shelf.here("files", "resume", "--restore")
+    assert shelf.everything() == before
+    goes_on(shelf, files=15)
+
+
+def test_a_mirror_that_stands_still_says_so_everywhere_also_after_a_restart(alone: Device):
+    sessions(alone, 2)
+    before, listed = alone.everything(), alone.json("list")
+    remove(alone.home.sessions)
+    stands_still(alone)
+    alone.stop()
+    alone.start()
+    stands_still(alone)
+    assert (alone.everything(), alone.json("list")) == (before, listed)
+    assert alone.files() == []
+    for command in (("status",), ("files", "status")):
+        said = alone.steno(*command, code=8)
+        assert "no session was deleted" in said.out
+        assert "steno files resume --restore" in said.out
+        assert said.err.count("\n") == 1
+    assert "no session was deleted" in alone.log()
+    alone.steno("files", "resume", "--restore")
+    goes_on(alone, files=2)
+    alone.steno("status")
+
+
+def test_a_directory_that_is_removed_on_one_device_deletes_nothing_on_the_other(pair: tuple[Device, Device]):
+    laptop, desktop = pair
+    laptop.start()
+    made = sessions(laptop, 15)
+    desktop.sync_here()
+    before = desktop.everything()
+    remove(laptop.home.sessions)
+    stands_still(laptop)
+    append(desktop, made[0], "from the desktop")
+    desktop.sync_here()
+    until(lambda: laptop.contents(made[0]) == ["one", "from the desktop"], "syncing goes on")
+    laptop.client.sync()
+    desktop.sync_here()
+    after = desktop.everything()
+    assert after.keys() == before.keys()
+    assert {id_: after[id_] for id_ in made[1:]} == {id_: before[id_] for id_ in made[1:]}
+    laptop.here("files", "resume", "--restore")
+    until(lambda: shown(laptop.file(made[0])) == ["one", "from the desktop"], "the files are back and current")
+    laptop.stop()
+
+
+def test_a_directory_that_is_moved_away_and_back_goes_on_by_itself(alone: Device):
+    sessions(alone, 3)
+    root, elsewhere = alone.home.sessions, alone.place / "elsewhere"
+    root.rename(elsewhere)
+    stands_still(alone)
+    elsewhere.rename(root)
+    goes_on(alone, files=3)
+
+
+def mounted(what: Path, where: Path) -> None:
+    """Let a directory stand at another place, as a disk that is plugged in; the test is skipped where nobody may."""
+    done = subprocess.run(["mount", "--bind", str(what), str(where)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here ({done.stderr.strip()})")
+
+
+@pytest.fixture
+def on_a_disk(lonely: Device) -> Iterator[tuple[Device, Path]]:
+    """A device whose directory lies on a disk of its own, which its daemon has open; and where the disk stands."""
+    disk = lonely.place / "disk"
+    disk.mkdir()
+    lonely.home.sessions.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here ({done.stderr.strip()})")
+    mounted(disk, lonely.home.sessions)
+    yield lonely.start(), disk
+    lonely.stop()
+    subprocess.run(["umount", str(lonely.home.sessions)], capture_output=True, check=False)
+    run("umount", str(disk))
+
+
+def test_a_disk_that_is_unmounted_and_mounted_again_deletes_nothing_and_goes_on_by_itself(
+    on_a_disk: tuple[Device, Path],
+):
+    device, disk = on_a_disk
+    made = sessions(device, 15)
+    before = device.everything()
+    run("umount", str(device.home.sessions))
+    stands_still(device)
+    assert device.everything() == before
+    assert list(device.home.sessions.iterdir()) == []
+    append(device, made[0], "written meanwhile")
+    assert len(device.contents(made[0])) == 2
+    assert list(device.home.sessions.iterdir()) == []
+    mounted(disk, device.home.sessions)
+    until(lambda: shown(device.file(made[0])) == ["one", "written meanwhile"], "what was written meanwhile is there")
+    goes_on(device, files=15)
 
 
 def test_many_vanished_files_stop_the_mirror_and_delete_nothing_until_they_are_back(alone: Device):
-    made = [session(alone, f"text {number}") for number in range(15)]
+    made = sessions(alone, 15)
+    before = alone.everything()
     aside = alone.place / "aside"
     aside.mkdir()
-    for _, path in made:
+    paths = alone.files()
+    for path in paths:
         path.rename(aside / path.name)
-    until(lambda: alone.status()["files"].get("stopped"), "the mirror stops")
-    assert "no session was deleted" in alone.steno("status", code=8).out
-    assert len(alone.everything()) == 15
-    for _, path in made:
+    stands_still(alone)
+    assert alone.everything() == before
+    for path in paths:
         (aside / path.name).rename(path)
-    until(lambda: not alone.status()["files"].get("stopped"), "the mirror goes on")
-    append(alone, made[0][0], "after")
-    both_show(alone, *made[0], "text 0", "after")
+    goes_on(alone, files=len(made))
 
 
 def test_a_directory_of_another_device_stops_the_mirror_and_is_left_alone(lonely: Device):

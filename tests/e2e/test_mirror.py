@@ -15,6 +15,7 @@ from steno.tests.e2e.device import Device, equal, until
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "claude-code"
 SESSION = "0b5c2a34-77aa-4a0e-9d0c-5d3a2a9f1c11"
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
 
@@ -63,6 +64,10 @@ def _ids(device: Device) -> list[str]:
     return sorted(each["id"] for each in device.json("list", "--all"))
 
 
+def _printed(device: Device, session: str) -> str:
+    return device.here("show", session, "--format", "json").out
+
+
 def _take_over(source: Device, target: Device, paths: list[str]) -> list[str]:
     """Import on one device, wait until the other has it all; the ids of the sessions."""
     done = source.steno("import", *paths, "--format", "json", code=None)
@@ -88,7 +93,7 @@ def test_every_session_of_the_corpus_reads_the_same_on_the_other_device(both: Pa
     sessions = _take_over(laptop, desktop, [str(CORPUS)])
     assert len(sessions) > 20
     assert _ids(laptop) == _ids(desktop)
-    differing = [each for each in sessions if laptop.show_here(each) != desktop.show_here(each)]
+    differing = [each for each in sessions if _printed(laptop, each) != _printed(desktop, each)]
     assert differing == []
 
 
@@ -155,28 +160,29 @@ def met(short: Path, make_pair: Callable[[Path], Pair]) -> Iterator[Offline]:
     laptop, desktop = make_pair(short / "offline")
     for device in (laptop, desktop):
         device.start()
-    session = laptop.json("create", "--title", "First", "--tags", "old,gone", "--metadata", '{"a": 1, "b": {"c": 1}}')[
-        "id"
-    ]
-    laptop.steno("add", session, "one")
+    session = "offline"
+    laptop.here(
+        "create", "--id", session, "--title", "First", "--tags", "old,gone", "--metadata", '{"a": 1, "b": {"c": 1}}'
+    )
+    laptop.here("add", session, "one")
     until(lambda: desktop.contents(session), "the session is on the desktop")
     until(lambda: equal(laptop, desktop), "both start equal")
     for device in (laptop, desktop):
         until(device.settled, "nothing is pending")
         device.stop()
-    laptop.steno("meta", session, "a", "2", "--json-value")
-    laptop.steno("meta", session, "laptop", "yes")
-    laptop.steno("tag", session, "from-laptop")
-    laptop.steno("tag", session, "gone", "--remove")
-    laptop.steno("rename", session, "The laptop's title")
-    laptop.steno("add", session, "laptop one")
-    laptop.steno("add", session, "laptop two")
-    desktop.steno("meta", session, "b", '{"d": 2}', "--json-value")
-    desktop.steno("meta", session, "desktop", "yes")
-    desktop.steno("tag", session, "from-desktop")
-    desktop.steno("rename", session, "The desktop's title")
-    desktop.steno("add", session, "desktop one")
-    desktop.steno("add", session, "desktop two")
+    laptop.here("meta", session, "a", "2", "--json-value")
+    laptop.here("meta", session, "laptop", "yes")
+    laptop.here("tag", session, "from-laptop")
+    laptop.here("tag", session, "gone", "--remove")
+    laptop.here("rename", session, "The laptop's title")
+    laptop.here("add", session, "laptop one")
+    laptop.here("add", session, "laptop two")
+    desktop.here("meta", session, "b", '{"d": 2}', "--json-value")
+    desktop.here("meta", session, "desktop", "yes")
+    desktop.here("tag", session, "from-desktop")
+    desktop.here("rename", session, "The desktop's title")
+    desktop.here("add", session, "desktop one")
+    desktop.here("add", session, "desktop two")
     for device in (laptop, desktop):
         device.start()
     until(lambda: equal(laptop, desktop) and len(laptop.contents(session)) == 5, "both devices are equal again")

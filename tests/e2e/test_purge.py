@@ -15,14 +15,15 @@ from steno.tests.unit.traces import traces
 
 WORDS = ("quokkaword", "wombatword", "numbatword", "bilbyword")
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
 
 def planted(device: Device) -> None:
-    device.steno("create", "--id", "s", "--title", "Quokkaword", "--tags", "wombatword")
-    device.steno("add", "s", "numbatword " * 1000)
-    device.steno("add", "s", "Bilbyword")
-    device.steno("create", "--id", "kept", "--title", "Kept")
+    device.here("create", "--id", "s", "--title", "Quokkaword", "--tags", "wombatword")
+    device.here("add", "s", "numbatword " * 1000)
+    device.here("add", "s", "Bilbyword")
+    device.here("create", "--id", "kept", "--title", "Kept")
 
 
 def words_in(device: Device) -> set[str]:
@@ -46,12 +47,12 @@ def test_a_purge_while_the_daemon_runs_leaves_no_word_in_the_home(lonely: Device
 def test_a_session_that_is_purged_on_one_device_is_gone_from_the_other(pair: Pair) -> None:
     laptop, desktop = pair
     planted(laptop)
-    laptop.steno("sync")
-    desktop.steno("sync")
+    laptop.here("sync")
+    desktop.here("sync")
     assert words_in(desktop) == {*WORDS}
     desktop.steno("purge", "s")
-    desktop.steno("sync")
-    laptop.steno("sync")
+    desktop.here("sync")
+    laptop.here("sync")
     assert (laptop.show("s"), laptop.title("kept")) == (None, "Kept")
     assert [path.name for path in laptop.files()] == ["kept.kept.jsonl"]
     assert words_in(desktop) == set()
@@ -63,16 +64,16 @@ def test_a_session_that_is_purged_on_one_device_is_gone_from_the_other(pair: Pai
 def test_what_was_written_meanwhile_on_the_other_device_is_kept_and_told(pair: Pair) -> None:
     laptop, desktop = pair
     planted(laptop)
-    laptop.steno("sync")
-    desktop.steno("sync")
+    laptop.here("sync")
+    desktop.here("sync")
     desktop.steno("add", "s", "written meanwhile")
     laptop.steno("purge", "s")
-    laptop.steno("sync")
-    done = desktop.steno("sync")
+    laptop.here("sync")
+    done = desktop.here("sync")
     assert "session s was purged on another device" in done.err
     [kept] = [each["id"] for each in desktop.json("list") if each["id"] != "kept"]
     assert desktop.contents(kept) == ["written meanwhile"]
-    laptop.steno("sync")
+    laptop.here("sync")
     assert laptop.contents(kept) == ["written meanwhile"]
 
 

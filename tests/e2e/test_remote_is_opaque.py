@@ -13,6 +13,7 @@ import pytest
 from steno.tests.e2e.device import PASSPHRASE, Device, equal, until
 from steno.tests.e2e.test_mirror import SESSION, transcript
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 TITLE, TAG, USER = "Zanzibar quarterly plan", "confidential-tag", "ada.lovelace"
 WORDS = ["kumquat marmalade", "rhododendron", "ünïcode ☃ snowman"]
@@ -26,19 +27,18 @@ def used(short: Path, make_pair: Callable[[Path], Pair]) -> Iterator[Pair]:
     (short / "opaque-import").mkdir()
     for device in devices:
         device.start()
-    session = laptop.json(
-        "create", "--title", TITLE, "--tags", TAG, "--user", USER, "--metadata", '{"customer": "Wonkavision"}'
-    )["id"]
+    about = ("--title", TITLE, "--tags", TAG, "--user", USER, "--metadata", '{"customer": "Wonkavision"}')
+    session = laptop.here("create", *about, "--format", "json").json["id"]
     for word in WORDS:
-        laptop.steno("add", session, f"{word} {word}", "--sender", "grace.hopper")
-    laptop.steno("import", str(transcript(short / "opaque-import")))
+        laptop.here("add", session, f"{word} {word}", "--sender", "grace.hopper")
+    laptop.here("import", str(transcript(short / "opaque-import")))
     until(lambda: equal(*devices) and len(laptop.everything()) == 2, "the desktop has all of it")
-    desktop.steno("rename", session, f"{TITLE} again")
+    desktop.here("rename", session, f"{TITLE} again")
     path = desktop.file(session)
     until(lambda: "snowman" in path.read_text(encoding="utf-8"), "the file is whole")
     path.write_text(path.read_text(encoding="utf-8").replace("rhododendron", "rhododendron mucronulatum"), "utf-8")
     until(lambda: any("mucronulatum" in str(each) for each in laptop.contents(session)), "the edit is back")
-    laptop.steno("delete", SESSION)
+    laptop.here("delete", SESSION)
     until(lambda: equal(*devices), "both are equal")
     yield devices
     for device in devices:

@@ -53,6 +53,7 @@ def test_each_test_finds_redis_empty(redis_url: str, redis_prefix: str, turn: in
 def test_each_test_has_a_database_of_its_own(postgres_database_url: str, turn: int):
     with psycopg.connect(postgres_database_url) as connection:
         connection.execute("CREATE TABLE left_behind (a int)")
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (1,)
 
 
 def test_a_server_that_is_stopped_is_gone_with_its_directory(server: Server):

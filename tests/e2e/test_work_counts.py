@@ -11,6 +11,7 @@ import pytest
 from steno.storage.model import NewMessage
 from steno.tests.e2e.device import Device, until
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 SESSION = "counted"
 

@@ -262,7 +262,10 @@ def test_branching_to_a_name_that_is_taken_is_refused(manager: SessionManager):
     _filled(manager, "v2", "two")
     with pytest.raises(SessionError):
         manager.create_session("v2", branch_from="v1")
+    with pytest.raises(SessionError):
+        manager.create_session("v2", "anthropic", branch_from="v1")
     assert _contents(manager.create_session("v2").get_messages()) == ["two"]
+    assert manager.count() == 2
 
 
 @pytest.mark.check("COD-8")

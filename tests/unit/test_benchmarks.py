@@ -30,7 +30,22 @@ FIGURES = (
     "append on A, readable on B, p99",
     "idle daemon, 20 sessions, CPU",
     "idle daemon, 20 sessions, memory",
+    "save in the editor, in the store (4 saves), p50",
+    "save in the editor, in the store (4 saves), p99",
+    "first mirror, 20 messages",
+    "start with 20 unchanged files",
+    "session of 200, 10 appends a second, writing",
+    "session of 200, file current after the last",
 )
+NOTED = [
+    "first mirror of 20 files",
+    "memory for a start with 20 unchanged files",
+    "time to write a session of 200",
+    "memory for writing a session of 200",
+    "time to absorb an edit in a session of 200",
+    "memory for absorbing an edit in a session of 200",
+    "writes of a file in a burst of 20 messages",
+]
 OPTIONAL = {"library append, durability full", "Redis append", "PostgreSQL append"}
 
 
@@ -115,5 +130,6 @@ def test_a_quick_run_fills_every_row_of_the_table(tmp_path: Path):
     assert re.search(r"zstd level 3 leaves 0\.\d\d", done.stdout)
     written = json.loads(results.read_text())
     assert [each["what"] for each in written["figures"]] == [name.strip() for name in figures]
+    assert list(written["noted"]) == re.findall(r"^noted: (.*): \S", done.stdout, flags=re.MULTILINE) == NOTED
     assert list(written["left_out"]) == left_out
     assert list(tmp_path.iterdir()) == [results]

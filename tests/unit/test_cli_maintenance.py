@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from steno.storage.home import Home
 from steno.storage.indexing import index
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
+from steno.sync.files.mirror import Mirror
 
 
 class Done(NamedTuple):
@@ -216,3 +218,137 @@ def test_a_database_that_is_none_is_an_error_of_one_line(run: Run, home: Home) -
     assert done.code == 1
     assert done.err.count("\n") == 1
     assert "steno backup --restore" in done.err
+
+
+# doctor --rebuild
+
+
+@pytest.fixture
+def lost(home: Home) -> Home:
+    """A home whose files are written and whose database is gone."""
+    with Store(home.database) as store:
+        mirror = Mirror(store, home.sessions)
+        mirror.start()
+        while mirror.write_pending() is not None:
+            pass
+    home.database.unlink()
+    return home
+
+
+def test_a_lost_database_is_made_anew_and_told(run: Run, lost: Home) -> None:
+    done = run("doctor", "--rebuild")
+    assert (done.code, done.err) == (0, "")
+    with Store(lost.database, read_only=True) as store:
+        device = store.device
+    first, second, third = done.out.splitlines()
+    assert first == f"Rebuilt {lost.database} (there is none); this is device {device} now."
+    assert second == "1 sessions with 1 messages: 0 from the remote, 1 from the files."
+    assert third.startswith("Files hold no earlier texts")
+    assert contents(lost.database) == ["one"]
+    assert run("doctor").code == 0
+
+
+def test_what_rebuilding_did_is_printed_as_json(run: Run, lost: Home) -> None:
+    done = run("doctor", "--rebuild", "--json").json
+    assert (done["sessions"], done["messages"], done["from_files"], done["kept"]) == (1, 1, 1, [])
+
+
+def test_a_damaged_database_is_kept_and_made_anew(run: Run, lost: Home) -> None:
+    lost.database.write_bytes(b"nothing of a database is left" * 1000)
+    done = run("doctor", "--rebuild")
+    [kept] = lost.backups.iterdir()
+    assert done.code == 0
+    assert f"What was there before is kept in {kept}\n" in done.out
+    assert kept.read_bytes() == b"nothing of a database is left" * 1000
+    assert contents(lost.database) == ["one"]
+
+
+def test_a_sound_database_is_left_as_it_is(run: Run, home: Home) -> None:
+    before = home.database.read_bytes()
+    done = run("doctor", "--rebuild")
+    assert done.code == 5
+    assert done.err == f"Error: the database in {home.data} is sound; nothing was changed: see `steno doctor`\n"
+    assert home.database.read_bytes() == before
+
+
+def test_an_empty_store_that_stands_beside_the_files_of_a_lost_one_is_replaced(run: Run, lost: Home) -> None:
+    Store(lost.database).close()
+    assert run("doctor", "--rebuild").code == 0
+    assert contents(lost.database) == ["one"]
+    assert len(list(lost.backups.iterdir())) == 1
+
+
+def test_an_empty_store_without_files_is_sound(run: Run, home: Home) -> None:
+    home.database.unlink()
+    Store(home.database).close()
+    assert run("doctor", "--rebuild").code == 5
+
+
+def test_nothing_is_rebuilt_while_a_daemon_runs(run: Run, lost: Home) -> None:
+    with ProcessLock(lost.daemon_lock, task="the daemon"):
+        done = run("doctor", "--rebuild")
+    assert done.code == 1
+    assert "steno daemon stop" in done.err
+    assert not lost.database.exists()
+
+
+def test_a_home_of_which_nothing_is_left_is_not_made_up(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STENO_HOME", str(tmp_path / "none"))
+    done = run("doctor", "--rebuild")
+    assert done.code == 1
+    assert "steno init" in done.err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--files-only"], ["--rebuild", "--repair"], ["--rebuild", "--rebuild-index"]])
+def test_options_of_the_doctor_that_make_no_sense_together_are_usage_errors(run: Run, arguments: list[str]) -> None:
+    done = run("doctor", *arguments)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_understood_is_named_and_the_others_come_back(run: Run, lost: Home) -> None:
+    path = next(lost.sessions.rglob("*.jsonl"))
+    (path.parent / "broken.t.jsonl").write_text('{"steno":1,"id":"t"}\nno JSON\n')
+    done = run("doctor", "--rebuild")
+    assert done.code == 8
+    assert "broken.t.jsonl, line 2: " in done.err
+    assert contents(lost.database) == ["one"]
+
+
+# A home without a database
+
+
+@pytest.mark.parametrize("verb", [["list"], ["show", "s"], ["create"], ["add", "s", "two"], ["doctor"], ["status"]])
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_verb_says_how_a_lost_database_is_made_anew(
+    run: Run, lost: Home, verb: list[str], left: bytes | None
+) -> None:
+    if left is not None:
+        lost.database.write_bytes(left)
+    done = run(*verb)
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "`steno doctor --rebuild`" in done.err
+    assert not lost.exists
+
+
+@pytest.mark.parametrize("verb", [["init"], ["up", "--no-import"]])
+def test_no_empty_store_is_made_beside_the_files_of_a_lost_one(run: Run, lost: Home, verb: list[str]) -> None:
+    done = run(*verb)
+    assert done.code == 5
+    assert "`steno doctor --rebuild`" in done.err
+    assert not lost.database.exists()
+
+
+def test_a_vault_is_not_made_for_a_home_that_has_lost_its_database(run: Run, lost: Home, tmp_path: Path) -> None:
+    assert run("init", "--remote", tmp_path / "remote").code == 5
+    assert not (tmp_path / "remote").exists()
+
+
+def test_a_home_without_files_is_made_anew(run: Run, lost: Home) -> None:
+    shutil.rmtree(lost.sessions)
+    assert run("init").code == 0
+    assert lost.exists

@@ -13,7 +13,8 @@ from pathlib import Path, PurePath
 import pytest
 
 from steno.storage.errors import InvalidInput, LocalStorageError
-from steno.sync.files.exchange import Displaced, leftovers, make_folder, remove_torn, replace
+from steno.sync.files import exchange as files_exchange
+from steno.sync.files.exchange import Displaced, Replaced, is_torn, is_whole, leftover, make_folder
 from steno.sync.files.reading import (
     HOLD_STILL_S,
     FileChanged,
@@ -37,6 +38,16 @@ def _save_by_rename(path: Path, data: bytes) -> None:
     beside = path.with_name("saved-by-an-editor")
     beside.write_bytes(data)
     beside.rename(path)
+
+
+def replace(path: Path, data: bytes, *, expected: Fingerprint | None, exchange: bool = True) -> Replaced:
+    replaced = files_exchange.replace(path, [data], expected=expected, exchange=exchange)
+    assert replaced is not None
+    return replaced
+
+
+def _leftovers(folder: Path) -> list[Displaced]:
+    return [leftover(path) for path in sorted(folder.iterdir()) if is_whole(path.name)]
 
 
 def _names(folder: Path) -> list[str]:
@@ -124,7 +135,7 @@ def test_an_edit_displaced_by_us_is_kept_until_it_is_merged(path: Path, exchange
     displaced = replace(path, b"two\n", expected=_same_look_other_bytes(path), exchange=exchange).displaced
     assert displaced is not None
     assert (path.read_bytes(), displaced.kept.read_bytes()) == (b"two\n", b"edit\n")
-    assert leftovers(path.parent) == [displaced]
+    assert _leftovers(path.parent) == [displaced]
     assert displaced.discard(read_once(displaced.kept).fingerprint)
     assert _names(path.parent) == [path.name]
 
@@ -169,11 +180,11 @@ def test_a_file_that_an_editor_has_open_for_writing_is_not_removed(path: Path) -
 
 def test_a_set_aside_file_goes_back_to_its_empty_place(path: Path) -> None:
     path.with_name(f".steno-0011.{path.name}.swap").write_bytes(b"one\n")
-    (leftover,) = leftovers(path.parent)
-    assert leftover.target == path
-    leftover.put_back(None)
+    (left,) = _leftovers(path.parent)
+    assert left.target == path
+    left.put_back(None)
     assert path.read_bytes() == b"one\n"
-    assert leftovers(path.parent) == []
+    assert _leftovers(path.parent) == []
 
 
 def test_a_name_of_255_bytes_can_be_replaced(tmp_path: Path) -> None:
@@ -200,22 +211,22 @@ def test_a_crash_anywhere_loses_neither_the_edit_nor_the_file(path: Path, exchan
         "import sys\nfrom pathlib import Path\nfrom steno.sync.files.exchange import replace\n"
         "from steno.sync.files.reading import Fingerprint, look_at\npath = Path(sys.argv[1])\n"
         "expected = Fingerprint(*look_at(path), sha256=bytes(32))\n"
-        f"replace(path, b'ours\\n', expected=expected, exchange={exchange})"
+        f"replace(path, [b'ours\\n'], expected=expected, exchange={exchange})"
     )
     environment = {**os.environ, "STENO_KILL_AT": f"files.{point}"}
     done = subprocess.run([sys.executable, "-c", program, str(path)], env=environment, check=False)
     assert done.returncode == -9
-    kept = {leftover.kept.read_bytes() for leftover in leftovers(path.parent)}
+    kept = {left.kept.read_bytes() for left in _leftovers(path.parent)}
     assert b"edit\n" in kept | ({path.read_bytes()} if path.exists() else set())
-    assert {leftover.target for leftover in leftovers(path.parent)} == {path}
+    assert {left.target for left in _leftovers(path.parent)} == {path}
 
 
-def test_a_half_written_file_of_ours_is_swept_and_nothing_else(tmp_path: Path) -> None:
+def test_a_half_written_file_of_ours_is_told_from_others(tmp_path: Path) -> None:
     (tmp_path / ".steno-0011.x.jsonl.part").write_bytes(b"ha")
     (tmp_path / ".steno-0011.x.jsonl.swap").write_bytes(b"whole\n")
     (tmp_path / "x.jsonl.part").write_bytes(b"another tool's")
-    assert remove_torn(tmp_path) == 1
-    assert _names(tmp_path) == [".steno-0011.x.jsonl.swap", "x.jsonl.part"]
+    assert [name for name in _names(tmp_path) if is_torn(name)] == [".steno-0011.x.jsonl.part"]
+    assert [name for name in _names(tmp_path) if is_whole(name)] == [".steno-0011.x.jsonl.swap"]
 
 
 def test_a_disk_without_room_leaves_the_old_file_and_no_temporary_one(path: Path) -> None:

@@ -64,26 +64,22 @@ def test_any_title_and_id_give_one_safe_name_of_at_most_200_bytes(title: str, se
 @pytest.mark.parametrize(
     "name",
     [
-        ".#x.jsonl",
-        "x.jsonl~",
-        ".x.jsonl.swp",
-        "4913",
-        "x.jsonl.tmp",
-        ".syncthing.x.jsonl",
-        ".syncthing.x.jsonl.tmp",
-        "~syncthing~x.jsonl",
-        "~syncthing~x.jsonl.tmp",
-        ".~lock.x.jsonl",
-        ".~lock.x.jsonl#",
-        "#x.jsonl#",
-        "x.jsonl.part",
-        "x.jsonl___jb_tmp___",
-        "x.jsonl.sb-1a2b3c-Xy",
-        "._x.jsonl",
-        ".jsonl",
-        "notes.txt",
+        ".#x.jsonl", "#x.jsonl#", "x.jsonl~", "x.jsonl.~1~",  # emacs
+        ".x.jsonl.swp", ".x.jsonl.swo", ".x.jsonl.un~", "4913", "5036", "x.jsonl.orig",  # vim
+        "x.jsonl.save", "x.jsonl.save.1",  # nano
+        "x.jsonl.bak", "x.jsonl.tmp", "x.jsonl.part", "x.jsonl.old", "x.jsonl.rej",  # many
+        "x.jsonl___jb_tmp___", "x.jsonl___jb_old___",  # JetBrains
+        "x.jsonl.vsctmp", "x.jsonl.crswap",  # VS Code, Chrome
+        ".x.jsonl.kate-swp", "x.jsonl.Ab12Cd",  # Kate
+        ".goutputstream-AB12C3",  # gedit
+        ".~lock.x.jsonl", ".~lock.x.jsonl#", "~$x.jsonl", "~WRL0001.tmp", "x~RF1a2b3c.TMP",  # office programs
+        "sedAbC123", ".x.jsonl.AbC123",  # sed -i, rsync
+        ".syncthing.x.jsonl", ".syncthing.x.jsonl.tmp", "~syncthing~x.jsonl", "~syncthing~x.jsonl.tmp",  # Syncthing
+        ".~x.jsonl", ".dropbox.attr", "x.jsonl.sb-1a2b3c-Xy",  # Dropbox, macOS
+        "._x.jsonl", ".x.jsonl.icloud", ".nfs000000000001", ".fuse_hidden0001",  # file systems
+        ".jsonl", "notes.txt", ".steno-0a1b2c.x.jsonl.swap",  # others
     ],
-)
+)  # fmt: skip
 def test_what_editors_and_sync_tools_leave_is_no_session(name: str) -> None:
     assert not is_session_file(name)
 
@@ -93,6 +89,34 @@ def test_a_file_that_a_person_named_is_a_session(name: str) -> None:
     assert is_session_file(name)
 
 
-def test_a_file_in_a_hidden_directory_is_no_session() -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x (conflicted copy 2026-11-20).jsonl",
+        "x (Zoë's conflicted copy 2026-11-20).jsonl",
+        "x.sync-conflict-20261120-101112-ABCDEFG.jsonl",
+        "x (copy).jsonl",
+        "x copy.jsonl",
+        "Copy of x.jsonl",
+    ],
+)
+def test_a_copy_that_a_sync_tool_or_a_file_manager_made_is_a_session(name: str) -> None:
+    assert is_session_file(name)
+
+
+def test_a_file_in_a_folder_of_any_name_is_a_session() -> None:
     assert is_session_path(PurePosixPath("2026/11/x.jsonl"))
-    assert not is_session_path(PurePosixPath(".stversions/2026/11/x.jsonl"))
+    assert is_session_path(PurePosixPath("projects/#1 ~basket/x.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [".stversions", ".dropbox.cache/2026-11-20", ".git", ".rsync-partial", ".~tmp~", ".Trash-1000/files"],
+)
+def test_a_file_in_a_hidden_folder_is_no_session(folder: str) -> None:
+    assert not is_session_path(PurePosixPath(folder, "2026/11/x.jsonl"))
+
+
+@pytest.mark.parametrize("folder", ["#recycle", "@Recycle", "$RECYCLE.BIN/S-1-5-21"])
+def test_a_file_that_a_server_threw_into_its_wastebasket_is_no_session(folder: str) -> None:
+    assert not is_session_path(PurePosixPath(folder, "2026/11/x.jsonl"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steno.storage.purge import purge_history, purge_message, purge_session, shrink
-from steno.sync.files.exchange import leftovers
+from steno.sync.files.exchange import is_whole
 from steno.tests.unit.test_files_mirror import Desk
 
 
@@ -91,7 +91,7 @@ def test_a_file_that_was_edited_before_its_session_is_purged_is_left_alone_and_n
     assert path.read_text() == edited
     assert desk.store.find(session) is None
     assert [f"session {session} was purged" in each for each in refusals(desk)] == [True]
-    assert leftovers(path.parent) == []
+    assert not any(is_whole(each.name) for each in path.parent.iterdir())
     assert shrink(desk.store).files == [str(path.relative_to(desk.root))]
     path.unlink()
     desk.mirror.vanished([str(path.relative_to(desk.root))])

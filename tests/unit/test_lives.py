@@ -173,6 +173,7 @@ def test_a_purge_that_is_not_sent_yet_is_sent_although_another_one_arrived(pair:
     pair.there.create(id="s")
     purge_session(pair.there, "s")
     pair.meet()
+    assert (pair.here.find("s"), pair.there.find("s")) == (None, None)
 
 
 def test_what_was_captured_on_another_device_ends_with_the_purge(pair: Pair):

@@ -15,7 +15,7 @@ from steno.storage.backup import backup
 from steno.storage.change import decode_batch, local_changes
 from steno.storage.errors import InvalidInput, LocalStorageError, NewerSchema, StenoError
 from steno.storage.model import NewMessage
-from steno.storage.restore import Restored, _alone, restore
+from steno.storage.restore import Restored, alone, restore
 from steno.storage.search import search
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
@@ -182,8 +182,8 @@ def test_whoever_opens_the_store_while_it_is_replaced_loses_nothing_silently(sav
         except StenoError as exc:
             came.append(exc)
 
-    with _alone(path) as alone:
-        assert alone is not None
+    with alone(path) as held:
+        assert held is not None
         writer = threading.Thread(target=write)
         writer.start()
         shutil.copy(saved, tmp_path / "new.db")

@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,11 @@ from urllib.parse import quote
 
 import pytest
 
-from steno.daemon.http import Api, Listening, make_app, serve
+from steno.daemon.http import Api, Listening, OnFiles, make_app, serve
 from steno.storage.errors import RemoteUnreachable
+from steno.storage.home import Home
 from steno.storage.store import Store
+from steno.sync.files.mirror import Mirror
 
 TOKEN = "the-token-of-this-home"
 
@@ -60,7 +62,12 @@ class Server:
     store: Store
     directory: Path
     fails: list[bool] = field(default_factory=list)
+    said: dict[str, Any] = field(default_factory=dict)
     token: str = TOKEN
+
+    @property
+    def home(self) -> Home:
+        return Home(self.directory, self.directory)
 
     def path(self, session: str, *more: str) -> str:
         return "/".join(["/v1/sessions", *(quote(part, safe="") for part in (session, *more))])
@@ -134,20 +141,46 @@ def server(loop: Loop, short_directory: Path) -> Iterator[Server]:
 
 
 def running(loop: Loop, directory: Path) -> Iterator[Server]:
-    with Store(directory / "steno.db") as store, ThreadPoolExecutor(max_workers=1) as thread:
+    with Store(directory / "steno.db") as store, _executor() as thread, _files(directory) as on_files:
         fails: list[bool] = []
+        said: dict[str, Any] = {"pid": 1}
 
         def status() -> dict[str, Any]:
             if fails:
                 raise RuntimeError("a secret of the insides")
-            return {"pid": 1}
+            return said
 
         async def sync_now() -> dict[str, Any]:
             if fails:
                 raise RemoteUnreachable(remote="file:///away", reason="no such directory")
             return {"pushed": 0}
 
-        app = make_app(Api(store, thread, status, sync_now), token=TOKEN)
-        listening = loop.run(serve(app, port=0, socket_path=directory / "steno.sock"))
-        yield Server(listening, store, directory, fails)
+        api = Api(store, thread, status, sync_now, on_files, directory / "sessions")
+        listening = loop.run(serve(make_app(api, token=TOKEN), port=0, socket_path=directory / "steno.sock"))
+        yield Server(listening, store, directory, fails, said)
         loop.run(listening.stop())
+
+
+@contextlib.contextmanager
+def _files(directory: Path) -> Generator[OnFiles]:
+    """Calls with a mirror of the same store, on a thread of their own as in the daemon; made when it is first used."""
+    made: list[tuple[Store, Mirror]] = []
+
+    def run(call: Callable[[Mirror], Any]) -> Any:
+        if not made:
+            store = Store(directory / "steno.db")
+            made.append((store, Mirror(store, directory / "sessions")))
+        return call(made[0][1])
+
+    with _executor() as thread:
+
+        async def on_files(call: Callable[[Mirror], Any], /) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(thread, run, call)
+
+        yield on_files
+        for store, _ in made:
+            thread.submit(store.close).result()
+
+
+def _executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1)

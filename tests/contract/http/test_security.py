@@ -13,6 +13,8 @@ ROUTES = [
     ("PATCH", "/v1/sessions/one"), ("DELETE", "/v1/sessions/one"), ("POST", "/v1/sessions/one/restore"),
     ("GET", "/v1/sessions/one/messages"), ("POST", "/v1/sessions/one/messages"),
     ("PATCH", "/v1/sessions/one/messages/m"), ("DELETE", "/v1/sessions/one/messages/m"), ("GET", "/v1/search?q=x"),
+    ("GET", "/v1/sessions/one/file"), ("POST", "/v1/sessions/one/file"), ("GET", "/v1/files"),
+    ("GET", "/v1/files/verify"), ("POST", "/v1/files/rebuild"), ("POST", "/v1/files/resume"),
     ("POST", "/v1/sync"), ("GET", "/"), ("GET", "/v1/nothing"), ("OPTIONS", "/v1/sessions"), ("PUT", "/v1/health"),
     ("GET", "/v1/health/"), ("GET", "//v1/health"), ("GET", "/healthz/../v1/status"), ("TRACE", "/v1/sessions"),
 ]  # fmt: skip

@@ -1,0 +1,330 @@
+"""From a file to the store: whose it is, what it says, and what becomes of one that cannot be understood.
+
+Nothing is written to the directory here: whoever takes a file is told which session's file is to be written
+because of it (tests/unit/test_files_mirror.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ...storage.errors import InvalidInput, LocalStorageError, StenoError
+from ...storage.rows import SESSION_COLUMNS, SessionRow
+from ...storage.state import find_message
+from ...storage.steps import step
+from ...storage.store import Store
+from .absorb import TO_KEEP, Absorbed, Deletions, TooManyDeleted, absorb, saved_under
+from .exchange import Displaced
+from .ledger import Ledger, Record, RefusedFile
+from .lines import ParsedFile, Refused, named_session, parse, parse_rev
+from .pace import Pace
+from .plan import DeleteMessage, EditMessage
+from .reading import FileChanged, Found, first_line, look_at, read_settled
+from .walk import Directory
+
+PATIENCE_S = 2.0
+LOOK_AGAIN_S = 1.0
+
+_SAID = {
+    "birth-restored": "what is written once was changed, and is restored",
+    "line-came-back": "a line that was taken away had changed meanwhile, and came back",
+    "order-restored": "lines stood in another order, which is restored",
+    "unknown-id-added": "a line with an id that was not known here was added",
+    "deleted-line-restored": "an edit of a deleted message brought it back",
+}
+
+_log = logging.getLogger("steno.files")
+
+
+class Clock(NamedTuple):
+    """The time by which files are seen to hold still; a simulation gives its own."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall_ns: Callable[[], int] = time.time_ns
+    sleep: Callable[[float], object] = time.sleep
+
+
+class Taking:
+    """Takes saved files into the store. ``unsettled`` are those that did not hold still and must be read again."""
+
+    def __init__(self, store: Store, ledger: Ledger, directory: Directory, pace: Pace, clock: Clock) -> None:
+        self._store, self._ledger, self._directory, self._pace = store, ledger, directory, pace
+        self._clock = clock
+        self.unsettled: set[Path] = set()
+
+    def is_news(self, path: Path) -> bool:
+        """Say whether a file does not look as it was last written or read, or is refused."""
+        relative = self._directory.relative(path)
+        record = self._ledger.at(relative)
+        if record is None or self._ledger.is_refused(relative):
+            return True
+        try:
+            return look_at(path) != record.fingerprint.look
+        except InvalidInput:
+            return True
+
+    def take(self, path: Path, *, deletions: Deletions = "some", at_a_glance: bool = True) -> int | None:
+        """Take one file; return the session whose file must be written now. A failure is that file's alone.
+
+        ``at_a_glance`` False reads also a file that looks as it was left. What missing lines are: see `absorb`.
+        """
+        try:
+            if not _is_text(path.name):
+                raise InvalidInput("its name is not UTF-8 text; rename it")
+            return self._take_in_place(path, deletions, at_a_glance=at_a_glance)
+        except FileChanged as exc:
+            _log.info("%s; it is read again", exc)
+            self.unsettled.add(path)
+        except LocalStorageError as exc:
+            if not _is_forbidden(path):
+                raise
+            self.refuse(self._directory.relative(path), str(exc))
+        except StenoError as exc:
+            self.refuse(self._directory.relative(path), str(exc))
+        except Exception as exc:  # noqa: BLE001  a bug that one file meets must not stop the others
+            _log.exception("%s could not be taken", path)
+            self.refuse(self._directory.relative(path), f"something unexpected happened ({type(exc).__name__}: {exc})")
+        return None
+
+    def _take_in_place(self, path: Path, deletions: Deletions, *, at_a_glance: bool) -> int | None:
+        relative = self._directory.relative(path)
+        record = self._ledger.at(relative)
+        if record and at_a_glance and look_at(path) == record.fingerprint.look:
+            return self._as_written(record)
+        found = self._read(path)
+        if record and found.fingerprint.sha256 == record.fingerprint.sha256:
+            return self._as_written(msgspec.structs.replace(record, fingerprint=found.fingerprint))
+        absorbed = self._absorb(relative, found, record, deletions=deletions)
+        return absorbed.session.no if absorbed else None
+
+    def _read(self, path: Path) -> Found:
+        clock = self._clock
+        return read_settled(
+            path, patience_s=PATIENCE_S, monotonic=clock.monotonic, wall_ns=clock.wall_ns, sleep=clock.sleep
+        )
+
+    def _as_written(self, record: Record) -> int | None:
+        """The file holds what was last written; if it had been refused, it is mended by that."""
+        refused = self._ledger.is_refused(record.path)
+        if refused or record != self._ledger.at(record.path):
+            with self._store.transaction():
+                self._ledger.keep(record)
+                self._ledger.mended(record.path)
+        return record.session if refused else None
+
+    def _absorb(
+        self, relative: str, found: Found, record: Record | None, *, in_place: bool = True,
+        deletions: Deletions = "some",
+    ) -> Absorbed | None:  # fmt: skip
+        """Apply a saved file; None where it is refused. ``in_place`` says that it stands at its path."""
+        try:
+            mine = parse(found.data)
+            step("files.read")
+            elsewhere = self._is_elsewhere(mine, relative)
+            with self._store.transaction():
+                session_id = self._identity(mine, record, elsewhere=elsewhere)
+                absorbed = absorb(self._store, mine, session_id=session_id, revive=in_place, deletions=deletions)
+                no = absorbed.session.no
+                self._ledger.took_out(no, self._changed_by(absorbed))
+                if in_place:
+                    if record and record.session != no:
+                        self.replaced(relative)
+                    self._ledger.keep(Record(no, relative, self._rev_seq(mine), found.fingerprint))
+                    self._ledger.owe(no)
+                elif (before := self._ledger.of(no)) and self._directory.is_missing(before.path):
+                    self.replaced(before.path)
+                self._ledger.mended(relative)
+        except Refused as exc:
+            dropped = exc.dropped if isinstance(exc, TooManyDeleted) else 0
+            self.refuse(relative, exc.reason, line=exc.line_number or 0, column=exc.column or 0, dropped=dropped)
+            return None
+        step("files.absorbed")
+        self._say(relative, mine, absorbed)
+        return absorbed
+
+    def _changed_by(self, absorbed: Absorbed) -> list[int]:
+        """The messages that lost text by a file."""
+        ids = [
+            action.id
+            for action in absorbed.plan.actions
+            if isinstance(action, DeleteMessage) or (isinstance(action, EditMessage) and "content" in action.fields)
+        ]
+        found = [find_message(self._store, absorbed.session.no, each) for each in ids]
+        return [each.no for each in found if each]
+
+    def _say(self, relative: str, mine: ParsedFile, absorbed: Absorbed) -> None:
+        for report in absorbed.plan.reports:
+            _log.info("%s: %s (%s)", relative, _SAID[report.kind], report.id or report.field or "")
+        for each in absorbed.purged:
+            _log.info("%s: a line was left out, since its message was purged (%s)", relative, each)
+        if absorbed.created and mine.header and mine.header.id not in (None, absorbed.session.id):
+            _log.info("%s is a copy: it became session %s", relative, absorbed.session.id)
+
+    # Whose file it is
+
+    def _is_elsewhere(self, mine: ParsedFile, relative: str) -> bool:
+        """Say whether the session that a file names has another file, which stands where it was left."""
+        named = mine.header.id if mine.header else None
+        row = self._store.find(named) if named else None
+        other = self._ledger.of(row.no) if row else None
+        return other is not None and row is not None and other.path != relative and self._holds(other, row.id)
+
+    def _identity(self, mine: ParsedFile, record: Record | None, *, elsewhere: bool) -> str | None:
+        """The session that a file is of; None makes it a session, or a copy, of its own. Raises `Refused`."""
+        ours = self.session(record.session) if record else None
+        named = mine.header.id if mine.header else None
+        if named is None:
+            return ours.id if ours else None
+        theirs = self._store.find(named)
+        if theirs is None and self._store.lives_over(named):
+            raise Refused(1, f"session {named} was purged; {TO_KEEP}")
+        if ours is not None and (named == ours.id or (mine.header and saved_under(self._store, ours, mine.header))):
+            return ours.id
+        if theirs is None:
+            return None if ours else named
+        return None if elsewhere else named
+
+    def settle_moves(self, paths: Iterable[Path]) -> None:
+        """Let sessions follow their files, all at once, before any of them is taken for a copy.
+
+        Two files may have changed names, or one was put over another: then that other one is written anew.
+        """
+        moves = self._moves(paths)
+        if not moves:
+            return
+        with self._store.transaction():
+            self._ledger.forget(before.session for before, _ in moves)
+            for before, relative in moves:
+                self.replaced(relative)
+                self._ledger.keep(msgspec.structs.replace(before, path=relative))
+                self._ledger.mended(before.path)
+        for before, relative in moves:
+            _log.info("%s is now %s", before.path, relative)
+
+    def _moves(self, paths: Iterable[Path]) -> list[tuple[Record, str]]:
+        """The records of sessions whose files stand elsewhere now, each with its new place."""
+        if not self._ledger.count():
+            return []
+        claims: dict[int, list[tuple[bool, str]]] = {}
+        found: dict[int, Record] = {}
+        for path in paths:
+            named = named_session(first_line(path)) if _is_text(path.name) else None
+            row = self._store.find(named) if named else None
+            record = self._ledger.of(row.no) if row else None
+            relative = self._directory.relative(path)
+            if row and record and record.path != relative and not self._holds(record, row.id):
+                other = path.lstat().st_ino != record.fingerprint.inode
+                claims.setdefault(row.no, []).append((other, relative))
+                found[row.no] = record
+        return [(found[no], min(places)[1]) for no, places in claims.items()]
+
+    def _holds(self, record: Record, session_id: str) -> bool:
+        """Say whether what stands at a session's path still is of that session, as far as it says."""
+        if self._directory.is_missing(record.path):
+            return False
+        return named_session(first_line(self._directory.place(record.path))) in (None, session_id)
+
+    def replaced(self, relative: str) -> None:
+        """Another file stands where this one was: its session did not go with it, and is written anew after a while."""
+        record = self._ledger.at(relative)
+        if record is not None:
+            self._ledger.forget([record.session])
+            self._ledger.owe(record.session)
+            # Whoever exchanges two files is not done yet: the other one is about to appear.
+            self._pace.hold(record.session, LOOK_AGAIN_S)
+
+    def _rev_seq(self, mine: ParsedFile) -> int:
+        rev = parse_rev(mine.header.rev if mine.header else None)
+        return rev.seq if rev and rev.store == self._store.store_name else 0
+
+    # Files that lie aside
+
+    def take_leftover(self, displaced: Displaced) -> None:
+        """Settle a file that lies aside: what it changed is merged, and an empty place gets it back."""
+        if os.path.lexists(displaced.target) or self._is_deleted(displaced):
+            self.take_displaced(displaced)
+            return
+        try:
+            displaced.put_back(None)
+        except FileChanged:
+            _log.info("%s is there again", displaced.target)
+
+    def _is_deleted(self, displaced: Displaced) -> bool:
+        record = self._ledger.at(self._directory.relative(displaced.target))
+        if record is not None:
+            row = self.session(record.session)
+            return row is None or bool(row.hidden)
+        try:
+            mine = parse(self._read(displaced.kept).data)
+        except StenoError:
+            return False
+        row = self._store.find(mine.header.id) if mine.header and mine.header.id else None
+        return row is not None and bool(row.hidden)
+
+    def take_displaced(self, displaced: Displaced) -> bool:
+        """Merge the edit that stood in the place of what we wrote; False where it must wait for the next scan."""
+        relative = self._directory.relative(displaced.target)
+        record = self._ledger.at(relative)
+        try:
+            found = self._read(displaced.kept)
+            if (
+                record
+                and self.session(record.session) is None
+                and found.fingerprint.sha256 == record.fingerprint.sha256
+            ):
+                return displaced.discard(found.fingerprint)  # ours, of a session that is purged
+            absorbed = self._absorb(relative, found, record, in_place=False)
+            if absorbed is None:
+                missing = self._directory.is_missing(relative)
+                displaced.put_back(record.fingerprint if record and not missing else None)
+                return False
+            step("files.displaced-absorbed")
+            return displaced.discard(found.fingerprint)
+        except LocalStorageError:
+            raise
+        except Exception:  # noqa: BLE001
+            # Nothing is lost: it lies there under a name of ours, and what stands in its place is whole.
+            _log.exception("%s, which stood in the place of %s, could not be merged", displaced.kept, relative)
+            return False
+
+    # Files that are left alone
+
+    def refuse(self, relative: str, reason: str, *, line: int = 0, column: int = 0, dropped: int = 0) -> None:
+        """Leave a file alone until it is mended; said again it is no news."""
+        with self._store.transaction():
+            news = self._ledger.refuse(RefusedFile(relative, line, column, reason, dropped))
+        if news:
+            place = f", line {line}, column {column}" if column else f", line {line}" if line else ""
+            _log.warning("%s%s: %s; the file is left alone until it is mended", relative, place, reason)
+
+    def mended(self, relative: str) -> None:
+        """A file is gone, or was understood: nothing is to be said of it any more."""
+        if self._ledger.is_refused(relative):
+            with self._store.transaction():
+                self._ledger.mended(relative)
+
+    def session(self, no: int) -> SessionRow | None:
+        """The row of a session that has, or had, a file; None where it was purged."""
+        row = self._store.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,))  # noqa: S608
+        return SessionRow(*row) if row else None
+
+
+def _is_text(name: str) -> bool:
+    """Say whether a file name can be kept; one that is not UTF-8 comes with halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_forbidden(path: Path) -> bool:
+    """Say whether this one file may not be read; other failures are those of the disk or the store."""
+    return path.is_file() and not os.access(path, os.R_OK)

@@ -1,0 +1,136 @@
+"""The directory of session files, walked once in the order of its paths, and held against what is recorded of it.
+
+Walk and records come in the same order, so comparing them needs memory for what differs only; links and hidden
+folders are not entered (tests/unit/test_files_walk.py).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+
+import msgspec
+
+from .exchange import is_torn, is_whole
+from .names import is_session_file, is_session_folder, is_session_path
+from .reading import Look, translated
+
+Recorded = tuple[str, int, int, int]
+"""Path, size, mtime in ns and inode of a file as it was last written or read."""
+
+
+class Directory:
+    """The root of the session files, and the paths below it as they are recorded: relative, with slashes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def place(self, relative: str) -> Path:
+        """Where a recorded file stands."""
+        return self.root / relative
+
+    def relative(self, path: Path) -> str:
+        """A path as it is recorded and shown; a name that is not UTF-8 is shown by its numbers."""
+        return os.fsencode(path.relative_to(self.root)).decode(errors="backslashreplace")
+
+    def is_missing(self, relative: str) -> bool:
+        """Say whether nothing at all stands there; a link that leads nowhere is something."""
+        return not os.path.lexists(self.root / relative)
+
+    def may_be_session(self, path: Path) -> bool:
+        """Say whether a path may be that of a session's file: by its name, and nothing hidden on the way to it."""
+        return is_session_path(PurePath(path.relative_to(self.root)))
+
+
+class Differences(msgspec.Struct):
+    """Where the directory is not as it was left: files that look otherwise or are new, recorded ones that are gone.
+
+    ``leftovers`` and ``torn`` are files of ours that a crash left.
+    """
+
+    changed: list[Path] = []
+    gone: list[str] = []
+    leftovers: list[Path] = []
+    torn: list[Path] = []
+
+
+def differences(directory: Directory, recorded: Iterable[Recorded]) -> Differences:
+    """Compare the directory with what is ``recorded`` of it, which comes in the order of the paths."""
+    found = Differences()
+    records = iter(recorded)
+    record = next(records, None)
+    for relative, path, look in _walk(str(directory.root), found):
+        while record is not None and record[0] < relative:
+            _not_met(directory, record[0], found)
+            record = next(records, None)
+        if record is not None and record[0] == relative:
+            if look != record[1:]:
+                found.changed.append(Path(path))
+            record = next(records, None)
+        else:
+            found.changed.append(Path(path))
+    while record is not None:
+        _not_met(directory, record[0], found)
+        record = next(records, None)
+    return found
+
+
+def _not_met(directory: Directory, relative: str, found: Differences) -> None:
+    """A recorded file was not met: it is gone, or something else stands there."""
+    if directory.is_missing(relative):
+        found.gone.append(relative)
+    else:
+        found.changed.append(directory.place(relative))
+
+
+def _walk(root: str, found: Differences) -> Iterator[tuple[str, str, Look | None]]:
+    """What is named like a session's file: relative path, path, and look (None where it is no plain file)."""
+    pending = [("", root)]
+    while pending:
+        below, path = pending.pop()
+        if below and not below.endswith("/"):
+            yield below, path, _look(path)
+            continue
+        folders: list[tuple[str, str]] = []
+        entries: list[tuple[str, str, Look | None]] = []
+        with translated(Path(path)), os.scandir(path) as listing:
+            for entry in listing:
+                name = entry.name
+                if name.startswith("."):
+                    _keep_own(name, entry.path, found)
+                elif entry.is_dir(follow_symlinks=False):
+                    if is_session_folder(name):
+                        folders.append((f"{below}{name}/", entry.path))
+                elif is_session_file(name):
+                    entries.append((below + name, entry.path, _look_of(entry)))
+        if not folders:
+            entries.sort()
+            yield from entries
+        else:
+            # A folder sorts by its name with the slash, between the files: as the paths below it do.
+            pending += sorted([*folders, *((each[0], each[1]) for each in entries)], reverse=True)
+
+
+def _keep_own(name: str, path: str, found: Differences) -> None:
+    if is_whole(name):
+        found.leftovers.append(Path(path))
+    elif is_torn(name):
+        found.torn.append(Path(path))
+
+
+def _look_of(entry: os.DirEntry[str]) -> Look | None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return Look(status.st_size, status.st_mtime_ns, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+
+
+def _look(path: str) -> Look | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return Look(status.st_size, status.st_mtime_ns, status.st_ino) if stat.S_ISREG(status.st_mode) else None
