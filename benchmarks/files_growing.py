@@ -20,6 +20,7 @@ from files_store import bring_up, fill
 from generate import Prose
 from measure import Bench, Figure, Noted
 
+from steno.storage.model import NewMessage
 from steno.storage.store import Store
 from steno.sync.files.mirror import Mirror
 
@@ -99,7 +100,8 @@ def figures(bench: Bench) -> list[Figure | Noted]:
 
 
 def appended(bench: Bench, store: Store, root: Path, *, session: str, what: str) -> list[Figure]:
-    """Append at a pace, and end it right after a write: no other moment leaves the file behind for longer."""
+    """Append at a pace from one write of the file to another: no moment leaves it behind for longer than that."""
+    store.append(session, NewMessage(role="user", content="to be written before the first"))
     watched = Watched(store, root)
     began = time.monotonic()
     with _appending(store.path, session, pause_s=PACE_S) as appending:

@@ -147,6 +147,9 @@ def resume(*, restore: bool, delete: bool, yes: bool, as_json: bool) -> None:
     home = _home()
     with opened(home.database) as store:
         missing, messages = _at_stake(store, home)
+        halted = halt_of(store) is not None
+    if not halted and not missing and not messages:
+        raise InvalidInput("the files do not stand still, and none is missing: there is nothing to resume")
     if delete and not yes and not _agreed(missing, messages):
         note("Nothing was changed; the files still stand still.")
         return
@@ -210,13 +213,10 @@ def _line(found: Difference) -> str:
 
 
 def _at_stake(store: Store, home: Home) -> tuple[int, int]:
-    """How many sessions and messages would be deleted; raises `InvalidInput` where nothing stands still."""
-    ledger, halt = Ledger(store), halt_of(store)
-    waiting = ledger.waiting()
-    if halt is None and not waiting:
-        raise InvalidInput("the files do not stand still; there is nothing to resume")
-    missing = sum(not os.path.lexists(home.sessions / path) for path, *_ in ledger.looks()) if halt else 0
-    return missing, sum(each.dropped for each in waiting)
+    """How many sessions and messages would be deleted."""
+    ledger = Ledger(store)
+    missing = sum(not os.path.lexists(home.sessions / path) for path, *_ in ledger.looks())
+    return missing, sum(each.dropped for each in ledger.waiting())
 
 
 def _agreed(missing: int, messages: int) -> bool:

@@ -80,7 +80,8 @@ def rebuild(home: Home, *, files_only: bool, as_json: bool) -> None:
 
 
 def _rebuilt(home: Home, *, files_only: bool, progress: Progress) -> Outcome:
-    from ..sync.files.rebuild import adopt, marked, survey  # noqa: PLC0415  only here, as below
+    from ..sync.files.breaker import marked  # noqa: PLC0415  only here, as below
+    from ..sync.files.rebuild import adopt, survey  # noqa: PLC0415
     from ..sync.files.rebuild import rebuild as take_files  # noqa: PLC0415
     from ..sync.vault.membership import membership  # noqa: PLC0415
 

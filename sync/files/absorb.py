@@ -12,9 +12,10 @@ from typing import Literal
 import msgspec
 import zstandard
 
-from ...storage.deletion import Vector, encode
+from ...storage.deletion import Vector, encode, in_force
 from ...storage.document import leaves, pointer
 from ...storage.edit import Edit, Written
+from ...storage.errors import StenoError
 from ...storage.history import Past
 from ...storage.model import Json, NewMessage, parse_time
 from ...storage.registers import REMOVED, Known, text_of
@@ -68,6 +69,10 @@ class Absorbed(msgspec.Struct, frozen=True):
     purged: list[str] = []
 
 
+class HalfSaved(StenoError):
+    """A save takes lines away while somebody still writes to the file: it may be half of one."""
+
+
 class TooManyDeleted(Refused):
     """A save would delete so many messages that it may be half of a file: somebody must say that this is meant."""
 
@@ -77,13 +82,16 @@ class TooManyDeleted(Refused):
 
 
 def absorb(
-    store: Store, mine: ParsedFile, *, session_id: str | None, revive: bool = True, deletions: Deletions = "some"
-) -> Absorbed:
+    store: Store, mine: ParsedFile, *, session_id: str | None, revive: bool = True, deletions: Deletions = "some",
+    finished: bool = True,
+) -> Absorbed:  # fmt: skip
     """Bring the session up to a saved file of it; None makes a new session. Needs a transaction.
 
-    A deleted session is restored by its file; with ``revive`` False only by one that changes something. Missing lines
+    A deleted session is restored by its file, also where something came later that keeps it shown; with ``revive``
+    False only by a file that changes something. Missing lines
     are ``deletions``: of "some" messages, of "all" that are missing, or of "none", which lets them come back. Raises
-    `Refused` for a file that may bring back what was purged, and `TooManyDeleted`.
+    `Refused` for a file that may bring back what was purged, `TooManyDeleted`, and where nobody has ``finished``
+    writing it `HalfSaved`.
     """
     rev = parse_rev(mine.header.rev if mine.header else None)
     row = None if session_id is None else store.find(session_id)
@@ -91,32 +99,37 @@ def absorb(
     mine, purged = _without_purged(store, row or _copied(store, mine, rev), mine)
     if row is None:
         row = _born(store, mine, session_id)
-    elif row.hidden and revive:
+    elif revive and (row.hidden or _was_deleted_since(store, row, rev)):
         store.restore(row.id)
         row = session_row(store, row.no)
     past = _past(store, row, rev) if not created else None
+    base = _base(past) if past is not None else None
     last = _last_save(store, row, rev)
     if last is not None and past is None and not shares_a_line(mine, last.accepted):
         last = None
+    previous = last.accepted if last else None
     decided = plan(
         mine,
         current=_current(store, row, past, created=created),
-        base=_base(past) if past is not None else None,
-        previous=last.accepted if last else None,
+        base=base,
+        previous=previous,
         new_id=store.new_message_id,
     )
     decided = _without_deletions(decided) if deletions == "none" else decided
+    if not finished and any(isinstance(action, DeleteMessage) for action in decided.actions):
+        raise HalfSaved("lines are missing while the file is still written")
     if deletions == "some":
         _check_deletions(decided, past)
+    written = last.written if last else {}
     if decided.actions:
         _check_purges(store, row, rev)
         if row.hidden:
             store.restore(row.id)
             row = session_row(store, row.no)
-        written = _carry_out(store, row, decided, past, last.written if last else {})
-        save = Save(accepted(mine, decided.ids), written)
-        if past is not None or last is not None or _may_be_taken_twice(row, save.accepted):
-            keep_save(store, row, rev, save)
+        written = _carry_out(store, row, decided, past, written)
+    save = Save(accepted(mine, decided.ids, previous), written)
+    if _is_worth_keeping(row, save.accepted, base, previous):
+        keep_save(store, row, rev, save)
     return Absorbed(session_row(store, row.no), created, decided, purged)
 
 
@@ -152,6 +165,15 @@ def _past(store: Store, row: SessionRow, rev: Rev | None) -> Past | None:
     if rev is None or rev.store != store.store_name or not row.history_seq <= rev.seq <= store.last_seq:
         return None
     return Past(store, row, rev.seq)
+
+
+def _was_deleted_since(store: Store, row: SessionRow, rev: Rev | None) -> bool:
+    """Say whether a session was deleted after this file was written, and is shown for what came later alone."""
+    past = _past(store, row, rev) if row.vectors else None
+    if past is None:
+        return False
+    deleted = load(store, row.no, None, "deleted")
+    return in_force(deleted) is not None and past.register(None, "deleted") != deleted
 
 
 def _copied(store: Store, mine: ParsedFile, rev: Rev | None) -> SessionRow | None:
@@ -267,10 +289,18 @@ def _set_header(edit: Edit, actions: Sequence[SetHeader]) -> None:
             continue
         value = action.value if action.value != REMOVED else None
         if name == "title" and isinstance(value, str):
-            value = " ".join(value.split()) or None
+            value = _title(value)
         if name == "status" and value is None:
             value = "active"
         edit.set(name, text_of(value))
+
+
+def _title(text: str) -> str | None:
+    """The title on one line and without control characters; None for the automatic one."""
+    try:
+        return check_title(text)
+    except InvalidInput:
+        return None
 
 
 def _edit(edit: Edit, each: MessageRow, action: EditMessage) -> None:
@@ -361,9 +391,21 @@ def saves_since(store: Store, row: SessionRow, number: int) -> list[tuple[Base |
     return found
 
 
-def _may_be_taken_twice(row: SessionRow, save: Accepted) -> bool:
-    """Say whether the same file, saved again, would be another session or have other messages."""
+def _is_worth_keeping(row: SessionRow, save: Accepted, base: Base | None, previous: Accepted | None) -> bool:
+    """Say whether the next save of the same rev is to be held against this one.
+
+    Also one that changed nothing is kept, for what it says may be what somebody else had written meanwhile. Without
+    a base it is kept if the same file, saved again, would be another session or have other messages.
+    """
+    if previous is not None:
+        return save != previous
+    if base is not None:
+        return (_without_rev(save.header), save.lines) != (_without_rev(base.header), base.lines)
     return bool(save.given or save.anew) or (save.header is not None and save.header.id != row.id)
+
+
+def _without_rev(header: Header | None) -> Header | None:
+    return header and msgspec.structs.replace(header, rev=None)
 
 
 def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> Save | None:
@@ -372,12 +414,14 @@ def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> Save | None:
 
 
 def _save_of(lines: bytes) -> Save:
-    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(lines), type=Save)
+    data = zstandard.ZstdDecompressor().decompress(lines)
+    return _decode_save(data) if data.startswith(b"{") else msgspec.msgpack.decode(data, type=Save)  # of 0.1
 
 
 def keep_save(store: Store, row: SessionRow, rev: Rev | None, save: Save) -> None:
     """Keep a save, and the last few of the session: an editor or a program may still hold what those were made from."""
-    lines = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(save))
+    # JSON, since MessagePack has no numbers beyond 64 bits.
+    lines = zstandard.ZstdCompressor(level=1).compress(msgspec.json.encode(save))
     store.execute(
         "INSERT OR REPLACE INTO saves (session, rev, lines) VALUES (?, ?, ?)", (row.no, _saved_rev(rev), lines)
     )

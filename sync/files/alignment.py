@@ -19,21 +19,28 @@ from .lines import Header, Line, ParsedFile
 class Accepted(msgspec.Struct, frozen=True):
     """The last accepted save of a rev: every line with its id; ``given`` are the ids that we gave.
 
-    ``anew`` names, for a line whose message cannot be shown again, the message that stands for it.
+    ``anew`` names, for a line whose message cannot be shown again, the message that stands for it. ``dropped`` are
+    lines of earlier saves of the rev that this one has not, as they were last.
     """
 
     header: Header | None
     lines: Sequence[Line]
     given: frozenset[str]
     anew: dict[str, str] = {}
+    dropped: Sequence[Line] = ()
 
 
-def accepted(mine: ParsedFile, ids: Sequence[str]) -> Accepted:
+def accepted(mine: ParsedFile, ids: Sequence[str], previous: Accepted | None = None) -> Accepted:
     """What to keep of a save that was applied, with the id of each of its lines."""
     named = [msgspec.structs.replace(line, id=id_) for line, id_ in zip(mine.lines, ids, strict=True)]
-    given = frozenset(id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id is None)
+    given = {id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id is None}
     anew = {line.id: id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id not in (None, id_)}
-    return Accepted(mine.header, named, given, anew)
+    dropped: list[Line] = []
+    if previous is not None:
+        shown = set(ids)
+        dropped = [line for line in (*previous.lines, *previous.dropped) if line.id not in shown]
+        given |= previous.given & {line.id for line in dropped}
+    return Accepted(mine.header, named, frozenset(given), anew, dropped)
 
 
 def shares_a_line(mine: ParsedFile, previous: Accepted) -> bool:
@@ -52,10 +59,14 @@ def known_ids(lines: Sequence[Line], previous: Accepted | None) -> list[str | No
         return ids
     own = {id_ for id_ in ids if id_ is not None}
     given, new = _given_by_anchor(previous, own), _new_by_anchor(lines, {line.id for line in previous.lines})
-    for anchor in given.keys() & new.keys():
-        for id_, index in _pairs(given[anchor], new[anchor], lines):
-            ids[index] = id_
+    in_place = [pair for anchor in given.keys() & new.keys() for pair in _pairs(given[anchor], new[anchor], lines)]
+    for id_, index, is_equal in in_place:
+        ids[index] = id_ if is_equal else None
     _match_moved(ids, lines, previous, own)
+    taken = set(ids)
+    for id_, index, _ in in_place:
+        if ids[index] is None and id_ not in taken:
+            ids[index] = id_
     return ids
 
 
@@ -83,21 +94,21 @@ def _new_by_anchor(lines: Sequence[Line], before: set[str | None]) -> dict[str |
     return groups
 
 
-def _pairs(given: Sequence[Line], new: Sequence[int], lines: Sequence[Line]) -> Iterator[tuple[str | None, int]]:
+def _pairs(given: Sequence[Line], new: Sequence[int], lines: Sequence[Line]) -> Iterator[tuple[str | None, int, bool]]:
     """Lines that are equal, and between them lines that stand in the same place."""
     before, after = [_text(line) for line in given], [_text(lines[index]) for index in new]
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     for kind, start, end, new_start, new_end in matcher.get_opcodes():
         if kind in {"equal", "replace"}:
             for line, index in zip(given[start:end], new[new_start:new_end], strict=False):
-                yield line.id, index
+                yield line.id, index, kind == "equal"
 
 
 def _match_moved(ids: list[str | None], lines: Sequence[Line], previous: Accepted, own: set[str]) -> None:
-    """Give what is left the id of an equal line elsewhere: its neighbours were moved or deleted."""
+    """Give what is left the id of an equal line elsewhere: it was moved, its neighbours were, or it comes back."""
     taken = own | {id_ for id_ in ids if id_ is not None}
     left: dict[bytes, list[str]] = defaultdict(list)
-    for line in reversed(previous.lines):
+    for line in reversed((*previous.lines, *previous.dropped)):
         if line.id in previous.given and line.id not in taken:
             left[_text(line)].append(line.id)
     for index, line in enumerate(lines):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, NoReturn
 
 import msgspec
@@ -59,6 +60,26 @@ class MirrorStopped(LocalStorageError):
 class _Marker(msgspec.Struct, frozen=True):
     steno: int
     device: str
+
+
+def marked(root: Path) -> str | None:
+    """The device whose directory this is, as its marker says; None where there is none that can be understood."""
+    marker = root / MARKER
+    try:
+        return msgspec.json.decode(marker.read_bytes(), type=_Marker).device
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+    except OSError as exc:
+        raise LocalStorageError(f"{marker} cannot be read ({exc.strerror})") from exc
+
+
+def mark(root: Path, device: str) -> None:
+    """Make a directory a device's."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise LocalStorageError(f"{root} cannot be made ({exc.strerror})") from exc
+    write_private(root / MARKER, msgspec.json.encode(_Marker(1, device)) + b"\n")
 
 
 def halt_of(store: Database) -> Halt | None:
@@ -144,7 +165,7 @@ class Breaker:
         root = self._directory.root
         if not root.is_dir():
             return self._halt("root-missing", f"the directory {root} is gone", missing=self._ledger.count())
-        found = self._marked()
+        found = marked(root)
         if found is None:
             return self._halt("marker-missing", f"{root / MARKER} is gone, so nobody knows whose directory this is")
         if found == self._store.device:
@@ -163,22 +184,8 @@ class Breaker:
         with self._store.transaction():
             self._ledger.write_again(self._ledger.gone(self._directory.is_missing))
 
-    def _marked(self) -> str | None:
-        marker = self._directory.place(MARKER)
-        try:
-            return msgspec.json.decode(marker.read_bytes(), type=_Marker).device
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-        except OSError as exc:
-            raise LocalStorageError(f"{marker} cannot be read ({exc.strerror})") from exc
-
     def _mark(self) -> None:
-        root = self._directory.root
-        try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as exc:
-            raise LocalStorageError(f"{root} cannot be made ({exc.strerror})") from exc
-        write_private(root / MARKER, msgspec.json.encode(_Marker(1, self._store.device)) + b"\n")
+        mark(self._directory.root, self._store.device)
 
     def _volume(self) -> str:
         with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ import msgspec
 from ...storage.apply import Applied, apply
 from ...storage.change import VERSION, Batch, SessionChange
 from ...storage.deletion import PURGED
-from ...storage.document import leaves
+from ...storage.document import leaves, related
 from ...storage.edit import Edit
 from ...storage.errors import InvalidInput
 from ...storage.model import Json, NewMessage, automatic_title, parse_time, plain_text
@@ -181,15 +181,22 @@ class _Deriving:
         registers = _document(self._store, self._row, held, name)
         for where, text in leaves(stated):
             path = name + where
-            self._judge(held, path, value_of(text), registers.get(path, EMPTY))
+            around = [each for other, each in registers.items() if related(other, path)]
+            self._judge(held, path, value_of(text), registers.get(path, EMPTY), around=around)
 
     def _weigh(self, held: MessageRow | None, path: str, value: Json) -> None:
         self._judge(held, path, value, load(self._store, self._row.no, held, path))
 
-    def _judge(self, held: MessageRow | None, path: str, value: Json, register: Register) -> None:
+    def _judge(
+        self, held: MessageRow | None, path: str, value: Json, register: Register, *, around: Sequence[Register] = ()
+    ) -> None:
         shown = Shown(held.id if held else None, path, value)
         earlier = self._earlier(held, path)
-        match verdict(register, earlier, same=lambda text: _same(path, value_of(text), value), lost=self._lost):
+        found = verdict(register, earlier, same=lambda text: _same(path, value_of(text), value), lost=self._lost)
+        if found == "new":  # where it stands above or below others it is they that have the last word
+            together = {stamp: each for other in around for stamp, each in other.open.items()}
+            found = verdict(Register(together, {}), (), same=lambda _: False, lost=self._lost)
+        match found:
             case "new":
                 self._new.append(shown)
             case "edit" if held is None or not held.hidden:

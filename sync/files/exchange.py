@@ -169,8 +169,9 @@ def make_folder(root: Path, relative: PurePath) -> Path:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         for part in relative.parts:
             folder /= part
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
+            if not os.path.lexists(folder):
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
             if not stat.S_ISDIR(folder.lstat().st_mode):
                 raise InvalidInput(f"{folder} is no folder", hint="move it away; sessions are written below it")
     return folder
@@ -255,7 +256,7 @@ def _changed(path: Path, expected: Fingerprint | None, exc: BaseException) -> Ba
 
 def _remove_if(kept: Path, expected: Fingerprint) -> bool:
     """Remove a file if it holds these bytes and nobody is about to write others to it."""
-    if _open_for_writing(kept):
+    if is_open_for_writing(kept):
         return False
     try:
         found = read_once(kept)
@@ -269,7 +270,7 @@ def _remove_if(kept: Path, expected: Fingerprint) -> bool:
     return True
 
 
-def _open_for_writing(path: Path) -> bool:
+def is_open_for_writing(path: Path) -> bool:
     """Say whether some process has the file open for writing, where the system can tell (Linux).
 
     A read lease is granted only if nobody has. An editor that writes in place may have opened

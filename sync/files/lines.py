@@ -36,11 +36,11 @@ from .objects import BOM, DEEPEST, LONGEST_DIGITS, Refused, Rows, Source, too_la
 
 __all__ = [
     "Header", "Line", "ParsedFile", "Refused", "Rev",
-    "header_of", "line_of", "named_session", "parse", "parse_rev", "render",
+    "header_of", "line_of", "named_rev", "named_session", "parse", "parse_rev", "render",
 ]  # fmt: skip
 
 VERSION = 1
-MAX_MESSAGES = 1_000_000
+MAX_MESSAGES = 500_000
 MAX_BRACKETS = 1 << 24
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
@@ -110,6 +110,7 @@ class ParsedFile(msgspec.Struct, frozen=True):
 class _Named(msgspec.Struct, frozen=True):
     steno: Json = None
     id: Json = None
+    rev: Json = None
 
 
 _LINE_ENDS = (b"\n", b"\r\n", b"")
@@ -125,11 +126,21 @@ _line_decoder = msgspec.json.Decoder(Line)
 
 def named_session(row: bytes) -> str | None:
     """The id that a first line names; None where it is no header, or names none."""
-    try:
-        found = msgspec.json.decode(row.removeprefix(BOM), type=_Named)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+    found = _named(row)
     return found.id if found.steno is not None and isinstance(found.id, str) else None
+
+
+def named_rev(row: bytes) -> Rev | None:
+    """The rev that a first line names; None where it is no header, or names none."""
+    found = _named(row)
+    return parse_rev(found.rev) if found.steno is not None and isinstance(found.rev, str) else None
+
+
+def _named(row: bytes) -> _Named:
+    try:
+        return msgspec.json.decode(row.removeprefix(BOM), type=_Named)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Named()
 
 
 def parse_rev(text: str | None) -> Rev | None:
@@ -193,6 +204,8 @@ def render_lines(lines: Iterable[Line]) -> bytes:
 
 
 def _one_line_each(data: bytes) -> bytes:
+    if data.isascii():
+        return data
     for end, escape in _ENDS_OF_EDITORS.items():
         data = data.replace(end, escape)
     return data

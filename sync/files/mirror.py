@@ -169,8 +169,10 @@ class Mirror:
         self._breaker.check()
         unsettled, self._taking.unsettled = self._taking.unsettled, set()
         self.saved(sorted(unsettled))
+        self._taking.take_aside()
         wait = self._writing.pending()
-        waits = [*([] if wait is None else [wait]), *([LOOK_AGAIN_S] if self._taking.unsettled else [])]
+        look_again = self._taking.unsettled or self._taking.aside
+        waits = [*([] if wait is None else [wait]), *([LOOK_AGAIN_S] if look_again else [])]
         return min(waits, default=None)
 
     def settle(self, sessions: Iterable[int]) -> None:
@@ -205,24 +207,26 @@ class Mirror:
     def resume(self, *, restore: bool) -> Resumed:
         """End a halt: write the missing files again, or delete their sessions; so for saves that would delete much.
 
-        With ``restore`` also the sessions come back that were deleted just before. Raises `InvalidInput` where nothing
-        waits for that.
+        With ``restore`` also the sessions come back that were deleted just before. Raises `InvalidInput` where no file
+        is missing and none waits for that.
         """
         halt, waiting = halt_of(self._store), self._ledger.waiting()
-        if halt is None and not waiting:
-            raise InvalidInput("the files do not stand still; there is nothing to resume")
-        done = self._end(halt, restore=restore) if halt else Resumed()
+        gone = self._ledger.first_gone(self._directory.is_missing)
+        if halt is None and not waiting and gone is None:
+            raise InvalidInput("the files do not stand still, and none is missing: there is nothing to resume")
+        done = Resumed() if halt is None and gone is None else self._end(halt, restore=restore)
         for each in waiting:
             no = self._taking.take(self._directory.place(each.path), deletions="none" if restore else "all")
             if no is not None:
                 self._writing.write(no, anew=True)
         return done
 
-    def _end(self, halt: Halt, *, restore: bool) -> Resumed:
+    def _end(self, halt: Halt | None, *, restore: bool) -> Resumed:
         self._breaker.adopt()
+        self._taking.settle_moves(self._differences().changed)
         gone = self._ledger.gone(self._directory.is_missing)
         with self._store.transaction():
-            rows = [self._store.find(each) for each in halt.deleted] if restore else []
+            rows = [self._store.find(each) for each in halt.deleted] if halt and restore else []
             deleted = [row.id for row in rows if row is not None and row.hidden]
             for session_id in deleted:
                 self._store.restore(session_id)

@@ -6,6 +6,7 @@ messages writes a small file a handful of times (tests/unit/test_files_pace.py).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 BUSY_SHARE = 20
@@ -17,7 +18,7 @@ class Pace:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._not_before: dict[int, float] = {}
+        self._not_before: OrderedDict[int, float] = OrderedDict()  # the one that was written longest ago first
         self._gaps: dict[int, float] = {}
 
     def now(self) -> float:
@@ -43,9 +44,12 @@ class Pace:
         self._forget(now)
         self._gaps[session] = gap
         self._not_before[session] = max(now + gap, began_s + (now - began_s) * BUSY_SHARE)
+        self._not_before.move_to_end(session)
 
     def _forget(self, now: float) -> None:
-        old = [session for session, at in self._not_before.items() if at + LAST_GAP_S < now]
-        for session in old:
+        while self._not_before:
+            session, at = next(iter(self._not_before.items()))
+            if at + LAST_GAP_S >= now:
+                return
             del self._not_before[session]
             self._gaps.pop(session, None)

@@ -169,7 +169,8 @@ class _Draft:
         self.held = {_id(held.line): held for held in current.messages}
         known = previous.lines if previous else base.lines if base else None
         self.known = None if known is None else {_id(line): line for line in known}
-        self.older = {_id(line): line for line in base.lines} if base and previous else {}
+        older = (*(base.lines if base else ()), *previous.dropped) if previous else ()
+        self.older = {_id(line): line for line in older}
 
     def finished(self) -> Plan:
         return Plan(tuple(self.actions), tuple(self.reports), self.rewrite, tuple(self.ids))
@@ -362,7 +363,7 @@ class _Draft:
         return self.known is not None and id_ in self.known
 
     def _reference(self, id_: str) -> Line | None:
-        """The line that an edit is measured against: as last accepted, else as in the base."""
+        """The line that an edit is measured against: as last accepted, by an earlier save too, else as in the base."""
         return (self.known or {}).get(id_) or self.older.get(id_)
 
     def _check_time(self, index: int, line: Line) -> None:

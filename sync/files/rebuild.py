@@ -22,7 +22,7 @@ from ...storage.errors import StenoError
 from ...storage.home import private_directory, write_private
 from ...storage.steps import step
 from ...storage.store import Store
-from .breaker import MARKER
+from .breaker import mark, marked
 from .deriving import Derived, derive
 from .exchange import leftover
 from .ledger import Ledger, Record
@@ -72,29 +72,16 @@ class Rebuilt(msgspec.Struct):
     passed_over: dict[str, str] = {}
 
 
-class _Marker(msgspec.Struct, frozen=True):
-    steno: int
-    device: str
-
-
 class _Head(msgspec.Struct, frozen=True):
     steno: int
     id: str
     rev: str | None = None
 
 
-def marked(root: Path) -> str | None:
-    """The device whose directory this is, as its marker says; None where there is none to read."""
-    try:
-        return msgspec.json.decode((root / MARKER).read_bytes(), type=_Marker).device
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
 def adopt(store: Store, root: Path) -> None:
     """Mark a directory that has no marker as that of a store which was made from it; others are known as former."""
     if marked(root) is None:
-        write_private(root / MARKER, msgspec.json.encode(_Marker(1, store.device)) + b"\n")
+        mark(root, store.device)
 
 
 def survey(root: Path, *, aside: Path) -> Survey:

@@ -20,10 +20,10 @@ from ...storage.rows import SESSION_COLUMNS, SessionRow
 from ...storage.state import find_message
 from ...storage.steps import step
 from ...storage.store import Store
-from .absorb import TO_KEEP, Absorbed, Deletions, TooManyDeleted, absorb, saved_under
-from .exchange import Displaced
+from .absorb import TO_KEEP, Absorbed, Deletions, HalfSaved, TooManyDeleted, absorb, saved_under
+from .exchange import Displaced, is_open_for_writing, leftover
 from .ledger import Ledger, Record, RefusedFile
-from .lines import ParsedFile, Refused, named_session, parse, parse_rev
+from .lines import ParsedFile, Refused, named_rev, named_session, parse, parse_rev
 from .pace import Pace
 from .plan import DeleteMessage, EditMessage
 from .reading import FileChanged, Found, first_line, look_at, read_settled
@@ -58,6 +58,8 @@ class Taking:
         self._store, self._ledger, self._directory, self._pace = store, ledger, directory, pace
         self._clock = clock
         self.unsettled: set[Path] = set()
+        self.aside: set[Path] = set()
+        """What lies aside and must be looked at again: somebody still writes to it."""
 
     def is_news(self, path: Path) -> bool:
         """Say whether a file does not look as it was last written or read, or is refused."""
@@ -82,6 +84,8 @@ class Taking:
         except FileChanged as exc:
             _log.info("%s; it is read again", exc)
             self.unsettled.add(path)
+        except HalfSaved:
+            self.unsettled.add(path)
         except LocalStorageError as exc:
             if not _is_forbidden(path):
                 raise
@@ -101,7 +105,8 @@ class Taking:
         found = self._read(path)
         if record and found.fingerprint.sha256 == record.fingerprint.sha256:
             return self._as_written(msgspec.structs.replace(record, fingerprint=found.fingerprint))
-        absorbed = self._absorb(relative, found, record, deletions=deletions)
+        finished = not is_open_for_writing(path)
+        absorbed = self._absorb(relative, found, record, deletions=deletions, finished=finished)
         return absorbed.session.no if absorbed else None
 
     def _read(self, path: Path) -> Found:
@@ -121,7 +126,7 @@ class Taking:
 
     def _absorb(
         self, relative: str, found: Found, record: Record | None, *, in_place: bool = True,
-        deletions: Deletions = "some",
+        deletions: Deletions = "some", finished: bool = True,
     ) -> Absorbed | None:  # fmt: skip
         """Apply a saved file; None where it is refused. ``in_place`` says that it stands at its path."""
         try:
@@ -130,7 +135,9 @@ class Taking:
             elsewhere = self._is_elsewhere(mine, relative)
             with self._store.transaction():
                 session_id = self._identity(mine, record, elsewhere=elsewhere)
-                absorbed = absorb(self._store, mine, session_id=session_id, revive=in_place, deletions=deletions)
+                absorbed = absorb(
+                    self._store, mine, session_id=session_id, revive=in_place, deletions=deletions, finished=finished
+                )
                 no = absorbed.session.no
                 self._ledger.took_out(no, self._changed_by(absorbed))
                 if in_place:
@@ -144,10 +151,18 @@ class Taking:
         except Refused as exc:
             dropped = exc.dropped if isinstance(exc, TooManyDeleted) else 0
             self.refuse(relative, exc.reason, line=exc.line_number or 0, column=exc.column or 0, dropped=dropped)
+            self._shows_less(record, found)
             return None
         step("files.absorbed")
         self._say(relative, mine, absorbed)
         return absorbed
+
+    def _shows_less(self, record: Record | None, found: Found) -> None:
+        """A refused file stands where ours was: whoever removes it knows what it shows, and nothing that came later."""
+        rev = named_rev(found.data.partition(b"\n")[0])
+        if record and rev and rev.store == self._store.store_name and rev.seq < record.seq:
+            with self._store.transaction():
+                self._ledger.keep(msgspec.structs.replace(record, seq=rev.seq))
 
     def _changed_by(self, absorbed: Absorbed) -> list[int]:
         """The messages that lost text by a file."""
@@ -268,8 +283,21 @@ class Taking:
         row = self._store.find(mine.header.id) if mine.header and mine.header.id else None
         return row is not None and bool(row.hidden)
 
+    def take_aside(self) -> None:
+        """Look again at what lies aside, if nobody writes to it any more."""
+        for kept in [kept for kept in sorted(self.aside) if not is_open_for_writing(kept)]:
+            self.aside.discard(kept)
+            if kept.exists():
+                self.take_leftover(leftover(kept))
+
     def take_displaced(self, displaced: Displaced) -> bool:
-        """Merge the edit that stood in the place of what we wrote; False where it must wait for the next scan."""
+        """Merge the edit that stood in the place of what we wrote; False where it must wait, or was put back."""
+        settled = self._take_displaced(displaced)
+        if not settled and displaced.kept.exists():
+            self.aside.add(displaced.kept)
+        return settled
+
+    def _take_displaced(self, displaced: Displaced) -> bool:
         relative = self._directory.relative(displaced.target)
         record = self._ledger.at(relative)
         try:
@@ -280,15 +308,18 @@ class Taking:
                 and found.fingerprint.sha256 == record.fingerprint.sha256
             ):
                 return displaced.discard(found.fingerprint)  # ours, of a session that is purged
-            absorbed = self._absorb(relative, found, record, in_place=False)
+            finished = not is_open_for_writing(displaced.kept)
+            absorbed = self._absorb(relative, found, record, in_place=False, finished=finished)
             if absorbed is None:
                 missing = self._directory.is_missing(relative)
-                displaced.put_back(record.fingerprint if record and not missing else None)
-                return False
+                newer = displaced.put_back(record.fingerprint if record and not missing else None)
+                return newer is not None and self._take_displaced(newer)
             step("files.displaced-absorbed")
             return displaced.discard(found.fingerprint)
         except LocalStorageError:
             raise
+        except (FileChanged, HalfSaved):
+            return False
         except Exception:  # noqa: BLE001
             # Nothing is lost: it lies there under a name of ours, and what stands in its place is whole.
             _log.exception("%s, which stood in the place of %s, could not be merged", displaced.kept, relative)

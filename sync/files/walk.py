@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 import msgspec
 
 from .exchange import is_torn, is_whole
 from .names import is_session_file, is_session_folder, is_session_path
-from .reading import Look, translated
+from .reading import NO_FOLLOWING, translated
 
 Recorded = tuple[str, int, int, int]
 """Path, size, mtime in ns and inode of a file as it was last written or read."""
+_NO_FILE = (-1, 0, 0)
 
 
 class Directory:
@@ -61,16 +63,17 @@ def differences(directory: Directory, recorded: Iterable[Recorded]) -> Differenc
     found = Differences()
     records = iter(recorded)
     record = next(records, None)
-    for relative, path, look in _walk(str(directory.root), found):
-        while record is not None and record[0] < relative:
+    for seen in _walk(str(directory.root), found):
+        if seen == record:
+            record = next(records, None)
+            continue
+        while record is not None and record[0] < seen[0]:
             _not_met(directory, record[0], found)
             record = next(records, None)
-        if record is not None and record[0] == relative:
-            if look != record[1:]:
-                found.changed.append(Path(path))
+        if seen != record:
+            found.changed.append(directory.place(seen[0]))
+        if record is not None and record[0] == seen[0]:
             record = next(records, None)
-        else:
-            found.changed.append(Path(path))
     while record is not None:
         _not_met(directory, record[0], found)
         record = next(records, None)
@@ -85,16 +88,16 @@ def _not_met(directory: Directory, relative: str, found: Differences) -> None:
         found.changed.append(directory.place(relative))
 
 
-def _walk(root: str, found: Differences) -> Iterator[tuple[str, str, Look | None]]:
-    """What is named like a session's file: relative path, path, and look (None where it is no plain file)."""
+def _walk(root: str, found: Differences) -> Iterator[Recorded]:
+    """What is named like a session's file, as it would be recorded; what is no plain file as nothing ever is."""
     pending = [("", root)]
     while pending:
         below, path = pending.pop()
         if below and not below.endswith("/"):
-            yield below, path, _look(path)
+            yield _seen(below, path, None)
             continue
         folders: list[tuple[str, str]] = []
-        entries: list[tuple[str, str, Look | None]] = []
+        names: list[str] = []
         with translated(Path(path)), os.scandir(path) as listing:
             for entry in listing:
                 name = entry.name
@@ -104,13 +107,38 @@ def _walk(root: str, found: Differences) -> Iterator[tuple[str, str, Look | None
                     if is_session_folder(name):
                         folders.append((f"{below}{name}/", entry.path))
                 elif is_session_file(name):
-                    entries.append((below + name, entry.path, _look_of(entry)))
+                    names.append(name)
         if not folders:
-            entries.sort()
-            yield from entries
+            with translated(Path(path)), _opened(path) as folder:
+                for name in sorted(names):
+                    yield _seen(below + name, f"{path}/{name}" if folder is None else name, folder)
         else:
             # A folder sorts by its name with the slash, between the files: as the paths below it do.
-            pending += sorted([*folders, *((each[0], each[1]) for each in entries)], reverse=True)
+            files = [(below + name, f"{path}/{name}") for name in names]
+            pending += sorted([*folders, *files], reverse=True)
+
+
+@contextmanager
+def _opened(path: str) -> Generator[int | None]:
+    """A folder, in which its files are found sooner than by their paths; None where the system cannot do so."""
+    if os.stat not in os.supports_dir_fd:
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY | NO_FOLLOWING)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _seen(relative: str, place: str, folder: int | None) -> Recorded:
+    try:
+        status = os.stat(place, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return relative, *_NO_FILE
+    if not stat.S_ISREG(status.st_mode):
+        return relative, *_NO_FILE
+    return relative, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _keep_own(name: str, path: str, found: Differences) -> None:
@@ -118,19 +146,3 @@ def _keep_own(name: str, path: str, found: Differences) -> None:
         found.leftovers.append(Path(path))
     elif is_torn(name):
         found.torn.append(Path(path))
-
-
-def _look_of(entry: os.DirEntry[str]) -> Look | None:
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except OSError:
-        return None
-    return Look(status.st_size, status.st_mtime_ns, status.st_ino) if stat.S_ISREG(status.st_mode) else None
-
-
-def _look(path: str) -> Look | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return Look(status.st_size, status.st_mtime_ns, status.st_ino) if stat.S_ISREG(status.st_mode) else None

@@ -17,7 +17,7 @@ import msgspec
 
 from ...storage.errors import ContentDamaged, InvalidInput
 from ...storage.model import SessionHeader
-from ...storage.rows import SessionRow, header, message
+from ...storage.rows import SessionRow, header
 from ...storage.steps import step
 from ...storage.store import Store
 from .exchange import Displaced, make_folder, remove, replace
@@ -147,7 +147,7 @@ class Writing:
             former = hashlib.sha256(self._first(shown, known.seq)) if known else None
             replaced = replace(
                 self._directory.place(path),
-                self._parts(no, self._first(shown, seq), former),
+                self._parts(shown.id, self._first(shown, seq), former),
                 expected=record.fingerprint if record else None,
                 wanted=lambda: not (known and former) or former.digest() != known.fingerprint.sha256,
             )
@@ -175,12 +175,12 @@ class Writing:
     def _first(self, shown: SessionHeader, seq: int) -> bytes:
         return render_header(header_of(shown, rev=Rev(self._store.store_name, seq)))
 
-    def _parts(self, no: int, first: bytes, former: hashlib._Hash | None) -> Iterator[bytes]:
+    def _parts(self, session_id: str, first: bytes, former: hashlib._Hash | None) -> Iterator[bytes]:
         """The bytes of a file; those below the first line are added to a hash as well."""
         yield first
-        rows = self._store.message_rows(no)
-        while some := list(islice(rows, _LINES)):
-            part = render_lines(line_of(message(row)) for row in some)
+        messages = self._store.messages(session_id)
+        while some := list(islice(messages, _LINES)):
+            part = render_lines(map(line_of, some))
             if former is not None:
                 former.update(part)
             yield part
@@ -204,6 +204,7 @@ class Writing:
             self._taking.take_displaced(Displaced(changed.path, changed.kept))
         if changed.state == "vanished":
             return False
+        self._taking.settle_moves([changed.path])
         self._taking.take(changed.path)
         _log.info("%s before it was written", changed)
         return changed.path not in self._taking.unsettled

@@ -33,7 +33,7 @@ def place(short: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def forker() -> Iterator[Forker]:
-    """What daemons are forked from."""
+    """What commands are forked from."""
     made = Forker()
     yield made
     made.close()
@@ -41,7 +41,7 @@ def forker() -> Iterator[Forker]:
 
 @pytest.fixture(scope="module")
 def forked(forker: Forker) -> Iterator[None]:
-    """Let the daemons of a module be forked: for tests of what they do, not of how they come up."""
+    """Let the commands of a module be forked: for tests of what they do, not of how they come up."""
     Device.forker = forker
     yield
     Device.forker = None

@@ -68,7 +68,7 @@ class Device:
     """One home. ``daemon`` is the process that was started here, if any."""
 
     forker: ClassVar[Forker | None] = None
-    """What commands are forked from that are not waited for; None starts each anew."""
+    """What commands are forked from; None starts each anew."""
 
     def __init__(self, place: Path, *, remote: Path | None = None) -> None:
         self.place = place
@@ -112,12 +112,15 @@ class Device:
 
     def steno(self, *arguments: str, code: int | None = 0, stdin: str = "", **environment: str) -> Done:
         """Run a command; ``code`` None lets it end as it likes."""
-        done = subprocess.run(
-            [sys.executable, "-m", "steno.cli.main", *arguments],
-            env=self.environment(**environment), input=stdin, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert code is None or done.returncode == code, f"steno {' '.join(arguments)}: {done.returncode} {done.stderr}"
-        return Done(done.returncode, done.stdout, done.stderr)
+        seen = self.environment(**environment)
+        if self.forker is None:
+            command = [sys.executable, "-m", "steno.cli.main", *arguments]
+            ran = subprocess.run(command, env=seen, input=stdin, capture_output=True, text=True, check=False)
+            done = Done(ran.returncode, ran.stdout, ran.stderr)
+        else:
+            done = Done(*self.forker.run(arguments, seen, stdin))
+        assert code is None or done.code == code, f"steno {' '.join(arguments)}: {done.code} {done.err}"
+        return done
 
     def json(self, *arguments: str) -> Any:
         """What a command prints as JSON."""
@@ -127,8 +130,8 @@ class Device:
         """Start a command and do not wait for it; its talk goes to the log of the home."""
         if self.forker is None:
             return self.run("-m", "steno.cli.main", *arguments, **environment)
-        with self._log_to_write() as log:
-            return self.forker.start(arguments, self.environment(**environment), talk=log)
+        with self._log_to_write() as log, Path(os.devnull).open() as nothing:
+            return self.forker.start(arguments, self.environment(**environment), (nothing.fileno(), log, log))
 
     def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start Python as this device would."""

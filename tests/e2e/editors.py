@@ -59,10 +59,6 @@ class Editor:
 
     def __init__(self, path: Path, home: Path) -> None:
         self.path, self.home = path, home
-        self.open()
-
-    def open(self) -> None:
-        """Read the file."""
 
     def change(self, old: str, new: str) -> None:
         """Replace the content of a message."""
@@ -90,28 +86,25 @@ class Buffer(Editor):
     """An editor that is imitated: a text in memory, and how it is saved."""
 
     def __init__(self, path: Path, home: Path, *, write: Callable[[Path, bytes], None]) -> None:
-        self._write = write
-        self.text = ""
         super().__init__(path, home)
-
-    def open(self) -> None:
-        self.text = self.path.read_text(encoding="utf-8")
+        self._write = write
+        self._text = path.read_text(encoding="utf-8")
 
     def change(self, old: str, new: str) -> None:
-        assert quoted(old) in self.text
-        self.text = self.text.replace(quoted(old), quoted(new))
+        assert quoted(old) in self._text
+        self._text = self._text.replace(quoted(old), quoted(new))
 
     def add(self, content: str) -> None:
-        self.text += line(content) + "\n"
+        self._text += line(content) + "\n"
 
     def remove(self, content: str) -> None:
-        lines = self.text.splitlines(keepends=True)
+        lines = self._text.splitlines(keepends=True)
         kept = [each for each in lines if quoted(content) not in each]
         assert len(kept) == len(lines) - 1
-        self.text = "".join(kept)
+        self._text = "".join(kept)
 
     def save(self) -> None:
-        self._write(self.path, self.text.encode())
+        self._write(self.path, self._text.encode())
 
 
 def quoted(content: str) -> str:
@@ -300,8 +293,7 @@ class VimScript(Filter):
         self._vim(f"g/{quoted(content)}/d")
 
     def _vim(self, command: str) -> None:
-        defaults = ("-u", "/usr/share/vim/vim90/defaults.vim")
-        self.run("vim", "-es", "-N", *defaults, *_VIM, "-c", command, "-c", "wq", str(self.path))
+        self.run("vim", "-es", "-N", "-u", "DEFAULTS", *_VIM, "-c", command, "-c", "wq", str(self.path))
 
 
 class EmacsBatch(Filter):
@@ -328,7 +320,8 @@ class EmacsBatch(Filter):
 class Ed(Editor):
     """ed: the one editor that is driven through a pipe as through a terminal."""
 
-    def open(self) -> None:
+    def __init__(self, path: Path, home: Path) -> None:
+        super().__init__(path, home)
         self._ed = subprocess.Popen([program("ed"), "-s", str(self.path)], stdin=subprocess.PIPE, text=True)
 
     def change(self, old: str, new: str) -> None:
@@ -362,9 +355,10 @@ class OnScreen(Editor):
 
     command: ClassVar[tuple[str, ...]] = ()
 
-    def open(self) -> None:
-        command = [program(self.command[0]), *self.command[1:], str(self.path)]
-        self.terminal = Terminal(command, environment=environment(self.home), term="xterm")
+    def __init__(self, path: Path, home: Path) -> None:
+        super().__init__(path, home)
+        command = [program(self.command[0]), *self.command[1:], str(path)]
+        self.terminal = Terminal(command, environment=environment(home), term="xterm")
         try:
             self.ready()
         except BaseException:
@@ -467,8 +461,11 @@ class Emacs(OnScreen):
     command: ClassVar[tuple[str, ...]] = ("emacs", "-nw", "-q", *_EMACS)
     leaves: ClassVar[tuple[str, ...]] = ("{}~",)
 
+    changed = False
+    stale = False
+    """The file was written since it was read."""
+
     def ready(self) -> None:
-        self.changed = self.stale = False
         self.terminal.wait("(Fundamental)")
 
     def change(self, old: str, new: str) -> None:

@@ -1,7 +1,7 @@
-"""Daemons as processes that are forked from one that has everything imported: each starts in a tenth of the time.
+"""Commands as processes that are forked from one which has everything imported: a daemon starts in a tenth of the time.
 
-Such a process has arguments, environment, talk, signals and an end of its own, as one that a shell starts. Only what
-comes before `main` is not in it: tests of how a daemon comes up start theirs anew (tests/e2e/test_forking.py).
+Such a process has arguments, environment, streams, signals and an end of its own, as one that a shell starts. Only what
+comes before `main` is not in it: tests of how commands and daemons come up start theirs anew (test_forking.py).
 
     the test ──(a request and its descriptors)──> the server ──fork──> a keeper ──fork──> the command
         ^─────────────(the process id, then how it ended)─────────────────┘
@@ -9,6 +9,7 @@ comes before `main` is not in it: tests of how a daemon comes up start theirs an
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 
 # What a command imports at its start or on its way.
@@ -85,14 +87,24 @@ class Forker:
         self._channel.close()
         self._server.wait()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, talk: int) -> Forked:
-        """Start a command without input; ``talk`` is the descriptor that it prints to."""
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str], stdin: str) -> tuple[int, str, str]:
+        """Run a command to its end: its exit code, output and talk."""
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            code = self.start(arguments, environment, (given.fileno(), out.fileno(), err.fileno())).wait()
+            for each in (out, err):
+                each.seek(0)
+            return code, out.read().decode(), err.read().decode()
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]) -> Forked:
+        """Start a command; ``streams`` are descriptors for its input, output and talk."""
         with tempfile.TemporaryFile() as request:
             request.write(json.dumps([arguments, dict(environment)]).encode())
             request.flush()
             hears, says = os.pipe()
             try:
-                socket.send_fds(self._channel, [b"\n"], [request.fileno(), says, talk])
+                socket.send_fds(self._channel, [b"\n"], [request.fileno(), says, *streams])
             finally:
                 os.close(says)
         return Forked(hears, arguments)
@@ -107,7 +119,7 @@ def serve(channel: socket.socket) -> list[str]:
         importlib.import_module(f"steno.{name}")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a keeper ended
     while True:
-        asked, descriptors, _, _ = socket.recv_fds(channel, 1, 3)
+        asked, descriptors, _, _ = socket.recv_fds(channel, 1, 5)
         if not asked:
             sys.exit()
         if os.fork() == 0:
@@ -124,19 +136,19 @@ def _modules_of(package: str) -> list[str]:
     return [f"{package}.{each.name}" for each in pkgutil.iter_modules(found.__path__) if each.name != "library"]
 
 
-def _kept(request: int, says: int, talk: int) -> list[str]:
+def _kept(request: int, says: int, *streams: int) -> list[str]:
     pid = os.fork()
     if pid:
-        for each in (request, talk):
+        for each in (request, *streams):
             os.close(each)
         os.write(says, b"%d\n" % pid)
         _, status = os.waitpid(pid, 0)
         os.write(says, b"%d\n" % status)
         os._exit(0)
     os.close(says)
-    for number in (1, 2):
-        os.dup2(talk, number)
-    os.close(talk)
+    for number, each in enumerate(streams):
+        os.dup2(each, number)
+        os.close(each)
     with open(request, "rb") as file:
         file.seek(0)
         arguments, environment = json.load(file)
@@ -150,7 +162,16 @@ def main() -> None:
     """Serve on the descriptor that was given, and be the command in what is forked."""
     arguments = serve(socket.socket(fileno=int(sys.argv[1])))
     sys.argv = ["steno", *arguments]
-    sys.exit(importlib.import_module("steno.cli.main").main())
+    try:
+        code = importlib.import_module("steno.cli.main").main()
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    # As the forks of multiprocessing end: whatever is to be done at the end is done, but nothing is taken apart.
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -148,11 +148,13 @@ def push(both: Pair, at: str) -> None:
 
 def pull(both: Pair, at: str) -> None:
     laptop, desktop = both
-    add(desktop, "three", *(f"more {number}" for number in range(4500)))  # three slices
+    more = [f"more {number}" for number in range(4500)]  # three slices
+    with desktop.store(write=True) as store:
+        store.add_messages(SESSION, [NewMessage(role="user", content=each) for each in more])
     desktop.sync_here()
     dies(laptop, "sync", at=at)
     laptop.steno("sync")
-    are_equal(both, "one", "two", "three", *(f"more {number}" for number in range(4500)))
+    are_equal(both, "one", "two", *more)
 
 
 def write_new(both: Pair, at: str) -> None:
@@ -325,6 +327,16 @@ def _discarded(device: Device, at: str) -> int:
         return terminal.end()
 
 
+def halt(both: Pair, at: str) -> None:
+    """A directory that is gone stops the mirror, also if it dies in saying so."""
+    laptop, _ = both
+    laptop.home.sessions.rename(laptop.place / "elsewhere")
+    daemon_dies(laptop, at)
+    assert laptop.contents(SESSION) == ["one", "two"]
+    laptop.steno("files", "resume", "--restore")
+    ends_well(both, "one", "two")
+
+
 def rebuild(both: Pair, at: str) -> None:
     laptop, _ = both
     with laptop.file(SESSION).open("a", encoding="utf-8") as file:
@@ -380,6 +392,7 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "files.displaced-kept": [take_displaced],
     "files.displaced-absorbed": [take_displaced],
     "files.set-aside": [write_without_exchange],
+    "files.halted": [halt],
     "files.own-text-beside": [discard],
     "files.refused-set-aside": [discard],
 }

@@ -111,12 +111,15 @@ def test_the_examples_of_the_files_page_work(home: Path):
 
 
 def test_the_examples_of_the_maintenance_page_work(home: Path):
-    (block,) = _blocks("docs/maintenance.md", "sh")
+    block, rebuild = _blocks("docs/maintenance.md", "sh")
     done = _run(f"steno init >/dev/null; steno create --id s >/dev/null\n{block}\nsteno list", home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Saved 1 sessions with 0 messages") == 2
     assert "Restored 1 sessions" in done.stdout
     assert len(list((home / "device" / "backups").iterdir())) == 2
+    done = _run(f'steno files rebuild; rm "$STENO_HOME"/steno.db*\n{rebuild}\nsteno show s', home)
+    assert done.returncode == 0, done.stderr
+    assert "1 sessions with 0 messages: 0 from the remote" in done.stdout
 
 
 def test_the_examples_of_the_sql_page_work(home: Path):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -373,27 +374,25 @@ def test_a_directory_that_is_moved_away_and_back_goes_on_by_itself(alone: Device
     goes_on(alone, files=3)
 
 
-def mounted(what: Path, where: Path) -> None:
-    """Let a directory stand at another place, as a disk that is plugged in; the test is skipped where nobody may."""
-    done = subprocess.run(["mount", "--bind", str(what), str(where)], capture_output=True, text=True, check=False)
+def mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"mounting is not allowed here ({done.stderr.strip()})")
 
 
 @pytest.fixture
-def on_a_disk(lonely: Device) -> Iterator[tuple[Device, Path]]:
-    """A device whose directory lies on a disk of its own, which its daemon has open; and where the disk stands."""
+def on_a_disk(lonely: Device, forked: None) -> Iterator[tuple[Device, Path]]:
+    """A device whose directory lies on a disk of its own, and where else that disk stands."""
     disk = lonely.place / "disk"
     disk.mkdir()
     lonely.home.sessions.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here ({done.stderr.strip()})")
-    mounted(disk, lonely.home.sessions)
-    yield lonely.start(), disk
-    lonely.stop()
-    subprocess.run(["umount", str(lonely.home.sessions)], capture_output=True, check=False)
-    run("umount", str(disk))
+    with ExitStack() as stack:
+        mount("-t", "tmpfs", "tmpfs", str(disk))
+        stack.callback(run, "umount", str(disk))
+        mount("--bind", str(disk), str(lonely.home.sessions))
+        stack.callback(subprocess.run, ["umount", str(lonely.home.sessions)], capture_output=True, check=False)
+        stack.callback(lonely.stop)
+        yield lonely.start(), disk
 
 
 def test_a_disk_that_is_unmounted_and_mounted_again_deletes_nothing_and_goes_on_by_itself(
@@ -409,7 +408,7 @@ def test_a_disk_that_is_unmounted_and_mounted_again_deletes_nothing_and_goes_on_
     append(device, made[0], "written meanwhile")
     assert len(device.contents(made[0])) == 2
     assert list(device.home.sessions.iterdir()) == []
-    mounted(disk, device.home.sessions)
+    mount("--bind", str(disk), str(device.home.sessions))
     until(lambda: shown(device.file(made[0])) == ["one", "written meanwhile"], "what was written meanwhile is there")
     goes_on(device, files=15)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 
 import pytest
 
 from steno.storage.model import NewMessage
-from steno.tests.e2e.device import Device, until
+from steno.tests.e2e.device import Device, Done, until
 from steno.tests.e2e.forking import Forker
 
 
@@ -19,18 +20,22 @@ def device(lonely: Device, forker: Forker, monkeypatch: pytest.MonkeyPatch) -> D
 
 
 @pytest.mark.parametrize(
-    "arguments", [("list",), ("show", "nobody"), ("frobnicate",), ("create", "--id", "s")], ids=" ".join
+    "arguments", [("list",), ("show", "nobody"), ("frobnicate",), ("add", "s", "-"), ("sync",)], ids=" ".join
 )
 def test_a_command_that_is_forked_says_and_ends_as_one_that_is_started(
     device: Device, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
-    found = []
-    for name, forker in (("forked", device.forker), ("started", None)):
-        twin = device.copy(device.place.with_name(name))
-        monkeypatch.setattr(Device, "forker", forker)
-        code = twin.begin(*arguments).wait(60)
-        found.append((code, twin.log().partition("Created: ")[0], len(twin.everything())))
-    assert found[0] == found[1]
+    with device.store(write=True) as store:
+        store.create(id="s", title="Plan")
+    forked = device.steno(*arguments, code=None, stdin="one\ntwo")
+    monkeypatch.setattr(Device, "forker", None)
+    started = device.steno(*arguments, code=None, stdin="one\ntwo")
+    assert _without_ids(forked) == _without_ids(started)
+    assert device.contents("s") in ([], ["one\ntwo", "one\ntwo"])
+
+
+def _without_ids(done: Done) -> Done:
+    return Done(done.code, re.sub(r"message \d|m-\w+", "", done.out), done.err)
 
 
 def test_a_daemon_that_is_forked_answers_and_stops_as_it_is_asked_to(device: Device):

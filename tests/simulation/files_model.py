@@ -77,8 +77,7 @@ class Taken(NamedTuple):
     ids: Sequence[str]
     header: Mapping[str, Any]
     before: Mapping[str, tuple[bool, Mapping[str, Any]]]
-    after: Mapping[str, Mapping[str, Any]]
-    order: Sequence[str]
+    after: Mapping[str, tuple[bool, Mapping[str, Any]]]
 
 
 class Model:
@@ -271,7 +270,7 @@ class Model:
     def _say_line(self, device: str, taken: Taken, opened: Opened, line: dict[str, Any], id_: str) -> int:
         session = taken.session
         if id_ not in taken.before:
-            line = {"timestamp": taken.after[id_]["timestamp"], **line}
+            line = {"timestamp": taken.after[id_][1]["timestamp"], **line}
             return self.message_born(device, session, id_, line)
         hidden, now = taken.before[id_]
         before = opened.lines.get(id_) or opened.seen.get(id_)
@@ -284,9 +283,15 @@ class Model:
         for key, value in _changed((before or {}).get("metadata") or {}, line.get("metadata") or {}):
             if (now.get("metadata") or {}).get(key, GONE) != value or hidden:
                 said |= self.say(device, (session, id_, f"metadata/{key}"), value, knew=opened.knew)
-        if hidden and (said or id_ not in opened.lines):
+        # A line that was gone in an earlier save is wanted again. Where that save did not delete it, who knows?
+        again = id_ not in opened.lines and (self._deleted_by(opened, device, session, id_) or not taken.after[id_][0])
+        if hidden and (said or again):
             said |= self.say(device, (session, id_, "deleted"), None, knew=opened.knew)
         return said
+
+    def _deleted_by(self, opened: Opened, device: str, session: str, id_: str) -> bool:
+        """Say whether all who deleted a message are known to somebody."""
+        return all(opened.knew >> each.number & 1 for each in self.heads(self.known[device], (session, id_, "deleted")))
 
     def _say_missing(self, device: str, taken: Taken, opened: Opened, id_: str) -> int:
         """A line was taken out: its message is deleted, unless its content changed where its person could not see."""
@@ -315,8 +320,8 @@ class Model:
                 if text in earlier and text in now:
                     assert id_ == earlier[text], f"the line {text} was saved again and became {id_}, {earlier[text]}"
         known = [id_ for id_ in taken.ids if id_ in taken.before]
-        places = {id_: place for place, id_ in enumerate(taken.order)}
-        assert [each for each in taken.order if each in taken.before] == [*taken.before], "messages changed places"
+        places = {id_: place for place, id_ in enumerate(taken.after)}
+        assert [each for each in taken.after if each in taken.before] == [*taken.before], "messages changed places"
         if [*map(places.__getitem__, known)] == sorted(map(places.__getitem__, known)):
             in_order = [places[id_] for id_ in taken.ids]
             assert in_order == sorted(in_order), "new lines do not stand where they were written"

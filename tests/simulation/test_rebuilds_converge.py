@@ -23,9 +23,10 @@ from steno.storage.purge import purge_message, purge_session
 from steno.storage.rebuilding import Former, begin
 from steno.storage.rows import HIDDEN_FOR_EVER
 from steno.storage.store import Store
+from steno.sync.files.breaker import marked
 from steno.sync.files.lines import line_of, parse
 from steno.sync.files.mirror import Mirror
-from steno.sync.files.rebuild import Rebuilt, adopt, marked, rebuild, survey
+from steno.sync.files.rebuild import Rebuilt, adopt, rebuild, survey
 from steno.sync.files.taking import Clock
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.memory_remote import MemoryRemote
@@ -34,7 +35,7 @@ from steno.sync.vault.seal import Keyring, VaultKey
 from steno.sync.vault.vault import vault_json
 from steno.tests.simulation.test_stores_converge import SESSIONS, state, step
 
-SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "60"))
+SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "40"))
 VAULT_ID, KEYRING = "vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
 START_MS = 1_700_000_000_000
 
@@ -284,6 +285,35 @@ def test_what_was_never_sent_or_typed_without_a_database_is_kept_and_nothing_is_
         assert len(made) <= loss.copies + len(purged), f"seed {seed}: {made} are made up"
         if done.yielded:
             assert list((lost.folder / "aside").rglob("*.jsonl")), f"seed {seed}"
+        check_files(lost, seed)
+        leave(lost, other)
+
+
+@pytest.mark.parametrize("start", range(0, SCHEDULES, 20))
+def test_two_devices_of_which_nothing_is_left_but_their_files_end_equal(folder: Path, start: int) -> None:
+    """Both databases and all that lay on the remote are gone, and one directory is older than the other."""
+    for seed in range(start, start + 20):
+        world = World(seed + 20_000)
+        lost, other, loss = lived(world, folder / f"both {seed}", tidy=seed % 2 == 0)
+        for path in lost.files():
+            edit(path, loss, world.rng)
+        other.mirror()
+        shown = other.shown()
+        other.store.close()
+        for name in [name for name in world.remote.objects if name != VAULT]:
+            del world.remote.objects[name]
+        for device in (lost, other):
+            rebuilt(device, "files only")
+            device.mirror()
+        settle(lost, other)
+        check_sound(lost, other, seed)
+        places = lost.places()
+        for session, (_, messages) in shown.items():
+            assert {(session, each.id) for each in messages} <= places, f"seed {seed}"
+        assert loss.files.keys() <= places, f"seed {seed}"
+        everywhere = [str(each.content) for _, messages in lost.shown().values() for each in messages]
+        assert all(everywhere.count(text) == 1 for _, text in loss.typed), f"seed {seed}"
+        assert len(lost.shown().keys() - shown.keys() - loss.sessions) <= loss.copies, f"seed {seed}"
         check_files(lost, seed)
         leave(lost, other)
 

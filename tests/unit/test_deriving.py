@@ -72,6 +72,11 @@ def derived(store: Store, text: str, session: str = "s", *, lost: str = "") -> D
         return derive(store, parse(text.encode()), session_id=session, lost=[lost])
 
 
+def later(folder: Path) -> Store:
+    """A store that is made when all others have written what they write."""
+    return Store(folder / "fresh.db", now_ms=lambda: NOW_MS * 2)
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)
@@ -167,7 +172,7 @@ def test_a_value_is_weighed_by_what_is_known_of_its_register(
 
 
 def test_all_that_a_file_shows_comes_back(full: Desk, tmp_path: Path):
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         done = derived(fresh, full.text())
         assert (done.created, done.added, done.yielded, done.edits) == (True, 3, [], [])
         before, messages = shown(full.lost.store)
@@ -177,7 +182,7 @@ def test_all_that_a_file_shows_comes_back(full: Desk, tmp_path: Path):
 
 
 def test_what_comes_back_is_of_the_class_that_yields(full: Desk, tmp_path: Path):
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         derived(fresh, full.text())
         row = fresh.find("s")
         assert row is not None
@@ -187,16 +192,15 @@ def test_what_comes_back_is_of_the_class_that_yields(full: Desk, tmp_path: Path)
         assert message is not None
         [birth] = birth_stamps(fresh, message)
         assert birth.rank == REBUILT
-        assert birth.clock > NOW_MS
+        assert birth.clock >= NOW_MS * 2 << 16
 
 
 def test_the_stamps_of_rebuilt_values_are_never_given_twice(desk: Desk, tmp_path: Path):
     for session in ("s", "t"):
         desk.lost.store.create(id=session, title=session)
-    path = tmp_path / "fresh.db"
     clocks: list[int] = []
     for session in ("s", "t"):
-        with Store(path) as fresh:
+        with later(tmp_path) as fresh:
             derived(fresh, desk.text(session), session)
             row = fresh.find(session)
             assert row is not None
@@ -208,7 +212,7 @@ def test_the_stamps_of_rebuilt_values_are_never_given_twice(desk: Desk, tmp_path
 def test_an_automatic_title_stays_automatic_and_a_given_one_given(desk: Desk, tmp_path: Path, title: str | None):
     desk.lost.store.create(id="s", title=title)
     desk.lost.store.append("s", NewMessage(role="user", content="What is to be done?"))
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         derived(fresh, desk.text())
         assert fresh.get("s").title == desk.lost.store.get("s").title
         assert fresh.get("s").automatic_title == (title is None)
@@ -218,7 +222,7 @@ def test_a_fork_knows_its_original_again(desk: Desk, tmp_path: Path):
     desk.lost.store.create(id="s", title="Plan")
     desk.lost.store.append("s", NewMessage(role="user", content="one", id="1"))
     made = fork(desk.lost.store, "s")
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         for session in ("s", made.id):
             derived(fresh, desk.text(session), session)
         assert fresh.get(made.id).forked_from == desk.lost.store.get(made.id).forked_from
@@ -300,6 +304,24 @@ def test_a_session_that_was_deleted_meanwhile_stays_deleted(full: Desk):
     assert written(full.new.store) == b""
 
 
+def test_the_fields_of_a_session_that_was_deleted_meanwhile_are_left_as_they_are(full: Desk):
+    full.lost.store.update("s", fields={"title": "Mine"}, add_tags=["c"])
+    text = full.text()
+    full.other.store.delete("s")
+    full.other.tell(full.new)
+    full.derive(text)
+    assert written(full.new.store) == b""
+
+
+def test_a_status_that_nobody_had_set_in_the_file_yields_silently(desk: Desk):
+    desk.lost.store.create(id="s")
+    tell_all(desk)
+    desk.other.store.update("s", fields={"status": "archived"})
+    desk.other.tell(desk.new)
+    assert desk.derive(desk.text()).yielded == []
+    assert desk.new.store.get("s").status == "archived"
+
+
 def test_what_the_deleter_of_a_session_did_not_know_is_shown_again_alone(full: Desk):
     full.other.store.delete("s")
     full.other.tell(full.new)
@@ -329,17 +351,29 @@ def test_a_message_that_is_known_to_be_purged_before_it_arrived_is_left_out(full
     """Its birth lies in a hole of what was pulled."""
     purge_message(full.other.store, "s", "2")
     batch = decode_batch(local_changes(full.other.store, since=0, floor=0, max_bytes=1 << 30)[0])
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         with fresh.transaction():
             apply(fresh, batch, batch.sessions, done=Applied())
         derived(fresh, full.text())
         assert [each.id for each in fresh.messages("s")] == ["1", "3"]
 
 
+def test_a_purged_message_is_left_out_also_where_its_session_is_deleted(full: Desk, tmp_path: Path):
+    purge_message(full.other.store, "s", "2")
+    full.other.store.delete("s")
+    batch = decode_batch(local_changes(full.other.store, since=0, floor=0, max_bytes=1 << 30)[0])
+    with later(tmp_path) as fresh:
+        with fresh.transaction():
+            apply(fresh, batch, batch.sessions, done=Applied())
+        derived(fresh, full.text())
+        said = [str(content) for (content,) in fresh.execute("SELECT content FROM messages")]
+        assert not any("two" in each for each in said)
+
+
 def test_a_deletion_that_waited_for_its_message_meets_it(full: Desk, tmp_path: Path):
     full.other.store.delete_message("s", "2")
     batch = decode_batch(local_changes(full.other.store, since=0, floor=0, max_bytes=1 << 30)[0])
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         with fresh.transaction():
             apply(fresh, batch, batch.sessions, done=Applied())
         derived(fresh, full.text())
@@ -364,6 +398,8 @@ UNSENT: dict[str, Callable[[Store], object]] = {
     "user": lambda store: store.update("s", fields={"user_id": "v"}),
     "metadata": lambda store: store.update("s", metadata={"a": {"b": 2}}),
     "new metadata": lambda store: store.update("s", metadata={"new": {"b": 2}}),
+    "metadata replaced above": lambda store: store.update("s", metadata={"a": 5}),
+    "state put below": lambda store: store.update("s", state={"k": {"x": 1}}),
     "state": lambda store: store.update("s", state={"k": 5}),
     "a tag": lambda store: store.update("s", add_tags=["c"]),
     "content": lambda store: store.edit_message("s", "1", {"content": "mine"}),
@@ -410,6 +446,16 @@ def test_an_edit_yields_to_what_another_wrote_and_is_told(full: Desk):
     assert list(conflicts(full.new.store)) == []
 
 
+def test_what_stands_above_a_value_of_another_yields_to_it_and_is_told(full: Desk):
+    full.lost.store.update("s", metadata={"a": 5})
+    text = full.text()
+    full.other.store.update("s", metadata={"a": {"b": 7}})
+    full.other.tell(full.new)
+    [yielded] = full.derive(text).yielded
+    assert yielded == (None, "metadata/a", 5)
+    assert full.new.store.get("s").metadata["a"] == {"b": 7, "empty": {}}
+
+
 def test_an_edit_of_a_message_that_was_deleted_meanwhile_is_told_and_does_not_bring_it_back(full: Desk):
     full.lost.store.edit_message("s", "1", {"content": "mine"})
     text = full.text()
@@ -447,7 +493,7 @@ def test_lines_that_were_typed_are_added_by_hand_where_they_stand(full: Desk):
 
 
 def test_lines_that_were_typed_into_a_session_that_nobody_else_knows_stay_in_their_places(full: Desk, tmp_path: Path):
-    with Store(tmp_path / "fresh.db") as fresh:
+    with later(tmp_path) as fresh:
         derived(fresh, edited(full.text(), typed))
         before = [each.content for each in fresh.messages("s")]
         batch = decode_batch(written(full.lost.store))

@@ -222,6 +222,34 @@ def test_resuming_what_does_not_stand_still_is_an_error(desk: Desk):
         desk.mirror.resume(restore=True)
 
 
+def test_files_that_vanished_while_nothing_ran_can_be_restored_at_once(desk: Desk):
+    sessions = _filled(desk, 3)
+    for path in desk.files()[:2]:
+        path.unlink()
+    assert desk.mirror.resume(restore=True).files == 2
+    desk.mirror.scan()
+    desk.write()
+    assert desk.live() == sessions
+    assert len(desk.files()) == 3
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_a_file_that_was_moved_while_it_stood_still_is_not_missing(desk: Desk, restore: bool):
+    sessions = _filled(desk, 13)
+    moved = desk.files()[0]
+    kept = desk.head(moved)["id"]
+    moved.rename(desk.root / "moved.jsonl")
+    gone = desk.files()[:12]
+    with pytest.raises(MirrorStopped):
+        for path in gone:
+            path.unlink()
+        desk.mirror.scan()
+    desk.mirror.resume(restore=restore)
+    desk.mirror.scan()
+    desk.write()
+    assert (kept in desk.live(), len(desk.live())) == (True, len(sessions) if restore else 1)
+
+
 def test_edits_made_while_it_stood_still_are_taken_when_it_goes_on(desk: Desk):
     _filled(desk, 12)
     path = desk.files()[-1]

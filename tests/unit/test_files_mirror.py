@@ -586,6 +586,21 @@ def test_a_vanished_file_that_is_put_back_restores_its_session(desk: Desk):
     assert desk.contents(session) == ["one"]
 
 
+def test_a_vanished_file_that_is_put_back_restores_its_messages_also_beside_one_that_arrived(desk: Desk):
+    session = desk.session("one", "two")
+    desk.write()
+    path = desk.path(session)
+    text = path.read_text()
+    desk.store.append(session, NewMessage(role="user", content="arrived"))
+    path.unlink()
+    desk.mirror.scan()
+    desk.write()
+    assert desk.contents(session) == ["arrived"]
+    desk.save(path, text)
+    desk.write()
+    assert desk.contents(session) == desk.shown(session) == ["one", "two", "arrived"]
+
+
 def test_a_message_that_the_vanished_file_never_showed_is_not_deleted_with_it(desk: Desk):
     session = desk.session("one")
     desk.write()
@@ -596,6 +611,20 @@ def test_a_message_that_the_vanished_file_never_showed_is_not_deleted_with_it(de
     assert desk.contents(session) == ["arrived"]
     desk.write()
     assert desk.shown(session) == ["arrived"]
+
+
+def test_a_message_that_a_refused_file_never_showed_is_not_deleted_with_it(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    path = desk.path(session)
+    opened = path.read_text()
+    desk.store.append(session, NewMessage(role="user", content="arrived"))
+    desk.write()
+    desk.save(path, opened + "{")
+    assert len(desk.mirror.refused()) == 1
+    path.unlink()
+    desk.mirror.vanished(desk.mirror.saved([path]))
+    assert desk.contents(session) == ["arrived"]
 
 
 def test_a_removed_folder_deletes_its_few_sessions(desk: Desk):
@@ -837,6 +866,19 @@ def test_a_program_that_keeps_the_file_open_and_appends_adds_each_line_once(desk
     assert desk.shown(session) == ["1", "log 1", "log 2"]
 
 
+def test_a_save_that_changed_nothing_is_the_last_one_all_the_same(desk: Desk):
+    session = desk.session("one", title=None)
+    desk.write()
+    path = desk.path(session)
+    text = path.read_text().replace('"title":"one"', '"title":""')
+    desk.save(path, text)
+    desk.store.update(session, fields={"title": "Given by hand"})
+    desk.write()
+    desk.save(path, text.replace('"content":"one"', '"content":"1"'))
+    assert desk.store.get(session).title == "Given by hand"
+    assert list(conflicts(desk.store)) == []
+
+
 def test_the_saves_that_are_kept_of_a_session_are_few(desk: Desk):
     session = desk.session("one")
     desk.write()
@@ -1057,6 +1099,20 @@ def test_a_file_moved_over_another_stays_its_session_and_the_other_gets_a_new_fi
     assert desk.live() == sorted([one, other])
     assert desk.path(other) == path
     assert desk.shown(one) == ["in one"]
+
+
+def test_a_file_moved_over_its_copy_stays_its_session_also_while_the_copy_is_written(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    path, place = desk.path(session), desk.root / "copy.jsonl"
+    desk.save(place, path.read_text())
+    [copy] = [each for each in desk.live() if each != session]
+    desk.store.append(copy, NewMessage(role="user", content="of the copy"))
+    path.rename(place)
+    desk.write()
+    desk.mirror.scan()
+    desk.write()
+    assert (desk.path(session), desk.shown(session), desk.shown(copy)) == (place, ["one"], ["one", "of the copy"])
 
 
 def test_a_file_copied_over_another_leaves_both_sessions_as_they_were(desk: Desk):

@@ -405,6 +405,21 @@ def test_a_new_line_that_moved_is_still_the_same() -> None:
     assert [report.kind for report in result.reports] == ["order-restored"]
 
 
+def test_a_new_line_that_gave_its_place_to_another_is_still_the_same() -> None:
+    previous, now = _saved(A, NOTE, B, C)
+    result = planned(file(A, edit(NOTE, content="more"), B, NOTE, C), now=now, previous=previous)
+    assert [(add.line, add.message.content) for add in _adds(result)] == [(1, "more")]
+    assert len(result.actions) == 1
+
+
+def test_an_edited_line_that_was_taken_out_and_comes_back_as_it_was_at_first_is_that_again() -> None:
+    edited, now = _saved(A, edit(B, content="2nd"), C)
+    without = file(A, C)
+    second = planned(without, now=now, previous=edited)
+    result = planned(file(A, B, C), now=applied(now, second), previous=accepted(without, second.ids, previous=edited))
+    assert result.actions == (Restore("b"), EditMessage("b", {"content": "second"}))
+
+
 def test_an_edit_undone_between_two_saves_is_undone() -> None:
     previous, now = _saved(A, edit(B, content="2nd"), C, header=header(title="Other", metadata={"a": 1}))
     result = planned(file(A, B, C), now=now, now_header=header(title="Other", metadata={"a": 1}), previous=previous)

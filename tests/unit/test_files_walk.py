@@ -93,3 +93,13 @@ def test_a_name_that_is_no_text_is_told_as_changed(tmp_path: Path):
     _make(tmp_path, "z.jsonl")
     records = _looks(tmp_path, {"z.jsonl"})
     assert differences(Directory(tmp_path), records).changed == [Path(strange)]
+
+
+def test_a_system_that_finds_files_by_their_whole_paths_only_tells_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for each in ("2026/a.jsonl", "2026/b.jsonl", "c.jsonl"):
+        _make(tmp_path, each)
+    records = _looks(tmp_path, {"2026/a.jsonl", "c.jsonl"})
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+    assert _shown(tmp_path, differences(Directory(tmp_path), records)) == ({"2026/b.jsonl"}, set())

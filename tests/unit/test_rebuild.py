@@ -16,10 +16,11 @@ from steno.storage.model import NewMessage
 from steno.storage.rebuilding import Former, begin
 from steno.storage.store import Store
 from steno.sync.files import rebuild as module
+from steno.sync.files.breaker import marked
 from steno.sync.files.exchange import is_whole
 from steno.sync.files.lines import parse
 from steno.sync.files.mirror import MARKER, Mirror
-from steno.sync.files.rebuild import Rebuilt, adopt, marked, rebuild, survey
+from steno.sync.files.rebuild import Rebuilt, adopt, rebuild, survey
 from steno.sync.files.taking import Clock
 
 NOW_MS = 1_800_000_000_000
