@@ -109,9 +109,9 @@ def appended(bench: Bench, store: Store, root: Path, *, session: str, what: str)
         before = len(watched.writes)
         watched.work(lambda: len(watched.writes) > before)
         last = appending.ended()
+    busy = 100 * watched.busy_s / (last.at_s - began)
     watched.work(lambda: watched.shows(last.last))
     now = time.monotonic()
-    busy = 100 * watched.busy_s / (now - began)
     # What a write takes varies where others are at work: the wait follows from the one, and ends with the other.
     behind = (now - last.at_s) / max(watched.writes[-2:])
     spread = f"{len(watched.writes)} writes of {min(watched.writes):.2g}-{max(watched.writes):.2g} s"

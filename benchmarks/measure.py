@@ -68,9 +68,9 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     breath_s: float = 0.2
     mirrored: int = 10_000
     mirrored_messages: int = 40
-    first_rounds: int = 3
+    first_rounds: int = 5
     unchanged: int = 100_000
-    start_rounds: int = 7
+    start_rounds: int = 15
     long: int = 100_000
     paced_s: float = 60.0
     burst: int = 1000

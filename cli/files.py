@@ -159,9 +159,11 @@ def resume(*, restore: bool, delete: bool, yes: bool, as_json: bool) -> None:
         print_json(msgspec.to_builtins(done))
         return
     if delete:
-        click.echo(f"Deleted {_both(done.deleted, messages)}; the files go on.")
+        click.echo(f"Deleted {_both(done.deleted, done.messages)}; the files go on.")
     else:
         click.echo(f"Wrote {_counted(done.files, 'missing file')}; the files go on, and no session was deleted.")
+    for path in done.refused:
+        note(f"{path} was not taken: see `steno files status`")
     if done.restored:
         click.echo(f"Restored {_counted(done.restored, 'session')} that had been deleted just before.")
 

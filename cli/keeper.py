@@ -129,6 +129,5 @@ class _Here:
 
     def resume(self, *, restore: bool) -> Resumed:
         done = self._mirror.resume(restore=restore)
-        while (wait_s := self._mirror.write_pending()) is not None:
-            time.sleep(wait_s)
+        self._mirror.write_due()
         return done

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import msgspec
 
+from ..storage.backup import dated
 from ..storage.database import wall_ms
 from ..storage.errors import (
     HomeExists,
@@ -26,7 +27,6 @@ from ..storage.errors import (
     StenoError,
 )
 from ..storage.home import Home
-from ..storage.model import format_ms
 from ..storage.rebuilding import Former, begin, fault, former, is_unused, put_in_place, staging, sweep
 from ..storage.store import Store
 from .progress import Progress
@@ -88,7 +88,8 @@ def _rebuilt(home: Home, *, files_only: bool, progress: Progress) -> Outcome:
     sweep(home.database)
     done = Outcome(reason=_reason(home))
     found = None if files_only else membership(home)
-    aside = home.backups / f"files-{format_ms(wall_ms())[:19].translate({45: None, 58: None, 84: '-'})}"
+    dated_path = dated(home.backups, now_ms=wall_ms())
+    aside = dated_path.with_name(dated_path.stem.replace("steno", "files", 1))
     progress.say("looking through the files")
     surveyed = survey(home.sessions, aside=aside)
     lost = _lost(home, marked(home.sessions), surveyed.last_seq)

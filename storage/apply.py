@@ -320,6 +320,8 @@ class _Session:
         if born.metadata != local.metadata or local.edited or with_metadata:
             materialise_metadata(store, local)
             local = _again(store, local)
+            if local.metadata:  # it is shown as its leaves replay from now on: their order may be another
+                self._touched_messages.setdefault(local.no, (local, set()))[1].add("metadata/")
             if born.metadata and not with_metadata:
                 for where, text in leaves(decode_json(born.metadata)):
                     self._join_register(row, local, f"metadata{where}", implied(store, born, text))

@@ -1,8 +1,9 @@
 """The copies of a store that lie beside it: what was purged is purged from them as well.
 
 A copy of this version hears of the purges as it would from another device, and so goes on well when it is
-put in the store's place. A copy that an older version left loses the rows. Whatever is no copy of this store is
-left alone (tests/unit/test_purge.py).
+put in the store's place. A copy that an older version left loses the rows. What a rebuild kept of a lost store is
+named where it may hold such words (docs/decisions/0013). Whatever is no copy of this store is left alone
+(tests/unit/test_purge.py).
 """
 
 from __future__ import annotations
@@ -43,7 +44,12 @@ _STATES = (
 )
 _FILE_ROWS = ("files", "unwritten")
 _OLDER = ("registers", "revisions", "waiting", "saves", "files", "unwritten", "messages")
+
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: str
 
 
 def purge_copies(store: Store) -> list[str]:
@@ -54,7 +60,29 @@ def purge_copies(store: Store) -> list[str]:
             problems += _purge_copy(store, path)
         except (StenoError, dbapi.Error, OSError, ValueError) as exc:
             problems.append(f"backup {path} was not purged ({exc})")
-    return problems
+    return [*problems, *(f"{path} may hold what was purged; remove it" for path in _left_of_a_lost_store(store))]
+
+
+def _left_of_a_lost_store(store: Store) -> Iterator[Path]:
+    """Files, and logs without their database, that a rebuild kept and that may hold what was purged from a store."""
+    touched = {SessionRow(*row).id for row in store.execute(_TOUCHED, (HIDDEN_FOR_EVER,)).fetchall()}
+    if not touched or str(store.path) == MEMORY:
+        return
+    backups = store.path.parent / "backups"
+    for path in sorted(backups.glob("*.db-wal")):
+        if not path.with_name(path.name.removesuffix("-wal")).exists():
+            yield path
+    for folder in sorted(backups.glob("files-*")):
+        yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and _names_one_of(path, touched))
+
+
+def _names_one_of(path: Path, sessions: set[str]) -> bool:
+    """Say whether a file of a session is of one of these, or may be."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.readline(), type=_Named).id in sessions
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return True
 
 
 def _copies(database: Path) -> list[Path]:

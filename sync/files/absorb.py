@@ -15,9 +15,9 @@ import zstandard
 from ...storage.deletion import Vector, encode, in_force
 from ...storage.document import leaves, pointer
 from ...storage.edit import Edit, Written
-from ...storage.errors import StenoError
+from ...storage.errors import InvalidInput, StenoError
 from ...storage.history import Past
-from ...storage.model import Json, NewMessage, parse_time
+from ...storage.model import Json, NewMessage, check_title, parse_time
 from ...storage.registers import REMOVED, Known, text_of
 from ...storage.rows import (
     HIDDEN_FOR_EVER,
@@ -415,7 +415,9 @@ def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> Save | None:
 
 def _save_of(lines: bytes) -> Save:
     data = zstandard.ZstdDecompressor().decompress(lines)
-    return _decode_save(data) if data.startswith(b"{") else msgspec.msgpack.decode(data, type=Save)  # of 0.1
+    if data.startswith(b"{"):
+        return msgspec.json.decode(data, type=Save)
+    return msgspec.msgpack.decode(data, type=Save)  # as it was kept at first
 
 
 def keep_save(store: Store, row: SessionRow, rev: Rev | None, save: Save) -> None:

@@ -35,13 +35,16 @@ _RESUME = "`steno files resume --restore` writes them again, `--delete` deletes 
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the mirror stands still, since when; ``missing`` files. ``deleted`` are sessions deleted just before."""
+    """Why the mirror stands still, since when; ``missing`` files.
+
+    ``deleted`` are sessions that were deleted just before, each with the time in ms that it was deleted at.
+    """
 
     kind: Kind
     reason: str
     missing: int
     at_ms: int
-    deleted: list[str] = []
+    deleted: dict[str, int] = {}
 
     @property
     def line(self) -> str:
@@ -94,7 +97,7 @@ class Breaker:
     def __init__(self, store: Store, ledger: Ledger, directory: Directory, monotonic: Callable[[], float]) -> None:
         self._store, self._ledger, self._directory = store, ledger, directory
         self._monotonic = monotonic
-        self._deleted: list[tuple[float, str]] = []
+        self._deleted: dict[str, float] = {}
 
     def check(self) -> None:
         """Make sure that the directory is in its place, and make it where it never was; else raise `MirrorStopped`.
@@ -116,43 +119,49 @@ class Breaker:
 
     def may_delete(self, missing: int) -> None:
         """Raise `MirrorStopped` if so many files that are missing cannot be meant to delete their sessions."""
-        if not missing:
-            self._know_volume()
-            return
-        if self._is_other_volume():
-            self._stop(self._halt("other-volume", f"{self._directory.root} is another volume, and files are missing"))
-        lately = self.lately_deleted()
-        total = self._ledger.count() + len(lately)
-        if missing + len(lately) > max(FEW, total * FEW_PERCENT // 100):
+        if missing and self._is_other_volume():
+            reason = f"{self._directory.root} is another volume, and files are missing"
+            self._stop(self._halt("other-volume", reason, missing=missing))
+        lately = self._lately_deleted()
+        total = self._ledger.count_shown() + len(lately)
+        if missing and missing + len(lately) > max(FEW, total * FEW_PERCENT // 100):
             reason = f"{missing + len(lately)} of {total} session files are gone from {self._directory.root}"
             self._stop(self._halt("vanished", reason, missing=missing, deleted=lately))
 
+    def all_is_there(self) -> None:
+        """The whole directory was looked at and no file is missing: whatever volume it is on now, it is the one."""
+        volume = self._volume()
+        if volume != self._store.meta(_VOLUME):
+            with self._store.transaction():
+                self._store.set_meta(_VOLUME, volume)
+
     def deleted(self, session_id: str) -> None:
         """A session was deleted because its file was gone."""
-        self._deleted.append((self._monotonic(), session_id))
+        self._deleted[session_id] = self._monotonic()
 
-    def lately_deleted(self) -> list[str]:
-        """The sessions that were deleted so in the last `WINDOW_S` seconds."""
+    def _lately_deleted(self) -> dict[str, int]:
+        """The sessions that were deleted so in the last `WINDOW_S` seconds and still are, and when."""
         since = self._monotonic() - WINDOW_S
-        self._deleted = [each for each in self._deleted if each[0] > since]
-        return [session_id for _, session_id in self._deleted]
+        self._deleted = {each: at for each, at in self._deleted.items() if at > since}
+        rows = [self._store.find(each) for each in self._deleted]
+        return {row.id: row.deleted_ms for row in rows if row and row.hidden and row.deleted_ms is not None}
 
     def adopt(self) -> None:
         """Take the directory as it is for ours, at the word of a person; the halt goes by `end`."""
         self._mark()
-        self._know_volume()
+        self.all_is_there()
 
     def end(self) -> None:
         """The halt is over. Needs a transaction."""
-        self._deleted = []
+        self._deleted = {}
         self._store.set_meta(_HALT, "")
 
     def _stop(self, halt: Halt) -> NoReturn:
         """Keep a halt and raise it; said again it stays the one that it was."""
         known = halt_of(self._store)
         if known is None or known.kind != halt.kind:
-            deleted = [*(known.deleted if known else []), *halt.deleted]
-            halt = msgspec.structs.replace(halt, deleted=list(dict.fromkeys(deleted)))
+            deleted = {**(known.deleted if known else {}), **halt.deleted}
+            halt = msgspec.structs.replace(halt, deleted=deleted)
             with self._store.transaction():
                 self._store.set_meta(_HALT, msgspec.json.encode(halt).decode())
             step("files.halted")
@@ -196,15 +205,8 @@ class Breaker:
         known = self._store.meta(_VOLUME)
         return bool(known) and known != self._volume()
 
-    def _know_volume(self) -> None:
-        """Nothing is missing: whatever number the system gives the volume now, it is the one."""
-        volume = self._volume()
-        if volume != self._store.meta(_VOLUME):
-            with self._store.transaction():
-                self._store.set_meta(_VOLUME, volume)
-
-    def _halt(self, kind: Kind, reason: str, *, missing: int = 0, deleted: list[str] | None = None) -> Halt:
+    def _halt(self, kind: Kind, reason: str, *, missing: int = 0, deleted: dict[str, int] | None = None) -> Halt:
         return Halt(
             kind=kind, reason=f"{reason}; no session was deleted" if not deleted else reason, missing=missing,
-            at_ms=self._store.now_ms(), deleted=deleted or [],
+            at_ms=self._store.now_ms(), deleted=deleted or {},
         )  # fmt: skip

@@ -31,7 +31,7 @@ import msgspec
 
 from ...storage.errors import InvalidInput, LocalStorageError
 from ...storage.steps import step
-from .reading import NO_FOLLOWING, FileChanged, Fingerprint, look_at, look_of, opened, read_once, translated
+from .reading import NO_FOLLOWING, FileChanged, Fingerprint, fingerprint_of, look_at, look_of, opened, translated
 from .rename import UNSUPPORTED, atomic_rename
 
 _PREFIX, _TORN, _WHOLE = ".steno-", ".part", ".swap"
@@ -259,12 +259,14 @@ def _remove_if(kept: Path, expected: Fingerprint) -> bool:
     if is_open_for_writing(kept):
         return False
     try:
-        found = read_once(kept)
+        look = look_at(kept)
+        if look is None:
+            return True
+        if look.size != expected.size or fingerprint_of(kept).sha256 != expected.sha256:
+            return False
     except FileChanged as exc:
         return exc.state == "vanished"
     except (InvalidInput, LocalStorageError):
-        return False
-    if found.fingerprint.sha256 != expected.sha256:
         return False
     kept.unlink(missing_ok=True)
     return True

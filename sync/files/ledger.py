@@ -25,6 +25,11 @@ class Record(msgspec.Struct, frozen=True):
     seq: int
     fingerprint: Fingerprint
 
+    @property
+    def stands(self) -> bool:
+        """Say whether a file was left there; else it is to be written there anew."""
+        return self.fingerprint.size >= 0
+
 
 class RefusedFile(msgspec.Struct, frozen=True):
     """A file that is left alone until it is mended: why, and where (0 where that is not known).
@@ -78,7 +83,21 @@ class Ledger:
 
     def looks(self) -> Iterator[tuple[str, int, int, int]]:
         """Path, size, mtime and inode of every recorded file, in the order of their paths; write nothing meanwhile."""
-        return iter(self._store.execute("SELECT path, size, mtime_ns, inode FROM files ORDER BY path"))
+        return iter(self._store.execute("SELECT path, size, mtime_ns, inode FROM files WHERE size >= 0 ORDER BY path"))
+
+    def every_path(self) -> Iterator[str]:
+        """The path of every recorded file; between two of them others may be written."""
+        last = ""
+        while some := self._store.execute(
+            "SELECT path FROM files WHERE path > ? AND size >= 0 ORDER BY path LIMIT 1000", (last,)
+        ).fetchall():
+            yield from (path for (path,) in some)
+            last = some[-1][0]
+
+    def count_shown(self) -> int:
+        """How many files are recorded of sessions that are not deleted."""
+        sql = "SELECT count(*) FROM files JOIN sessions ON no = session WHERE hidden = 0 AND size >= 0"
+        return self._store.one(sql)[0]
 
     def first_gone(self, is_missing: Callable[[str], bool]) -> str | None:
         """The first recorded file that is gone; None where all are there."""
@@ -90,9 +109,10 @@ class Ledger:
         return [record for path in paths if (record := self.at(path))]
 
     def write_again(self, records: Iterable[Record]) -> None:
-        """Let these files be written as if they had never been; files that are up to date are passed over."""
-        self.forget(each.session for each in records)
-        self._store.set_cursor(CURSOR, 0)
+        """Let these files be written at their places, where nothing stands any more."""
+        for each in records:
+            self._store.execute("UPDATE files SET size = -1, sha256 = x'' WHERE session = ?", (each.session,))
+            self.owe(each.session)
 
     def known_below(self, path: str) -> list[str]:
         """The recorded and refused files at a path, or below it where it was a directory."""
@@ -147,8 +167,11 @@ class Ledger:
         return self._store.one("SELECT 1 FROM refused WHERE path = ?", (path,)) is not None
 
     def mended(self, path: str) -> None:
-        """A file is understood again, or gone."""
-        self._store.execute("DELETE FROM refused WHERE path = ?", (path,))
+        """A file is understood again, or gone; what came to its session meanwhile must be written."""
+        done = self._store.execute("DELETE FROM refused WHERE path = ?", (path,))
+        record = self.at(path) if done.rowcount else None
+        if record is not None:
+            self.owe(record.session)
 
     def refused(self) -> list[RefusedFile]:
         """The files that are left alone."""

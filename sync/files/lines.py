@@ -8,6 +8,7 @@ understood whole or refused whole with line and reason: nothing in a file is eve
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -211,15 +212,18 @@ def _one_line_each(data: bytes) -> bytes:
     return data
 
 
-def parse(data: bytes) -> ParsedFile:
-    """Read a file; raise `Refused` for the first thing in it that cannot be understood."""
+def parse(data: bytes, *, limited: bool = True) -> ParsedFile:
+    """Read a file; raise `Refused` for the first thing in it that cannot be understood.
+
+    ``limited`` refuses also a file whose merging would take more memory than a process in the background may have.
+    """
     if data.startswith(_UTF16):
         raise Refused(None, "the file is UTF-16 text; save it as UTF-8")
-    if data.count(b"{") + data.count(b"[") > MAX_BRACKETS:
+    if limited and data.count(b"{") + data.count(b"[") > MAX_BRACKETS:
         raise Refused(None, f"the file holds more than {MAX_BRACKETS:,} objects and lists; {_IMPORT}")
     header: Header | None = None
     present: frozenset[str] = frozenset()
-    messages = _Messages()
+    messages = _Messages(MAX_MESSAGES if limited else sys.maxsize)
     rows = Rows(data)
     for number, row in rows:
         line = _as_written(row)
@@ -240,7 +244,8 @@ def parse(data: bytes) -> ParsedFile:
 class _Messages:
     """The messages that were understood so far, and where each begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.lines: list[Line] = []
         self.numbers: list[int] = []
         self._places: dict[str, int] = {}
@@ -251,8 +256,8 @@ class _Messages:
             source = Source(text.decode(), number) if isinstance(text, bytes) else text
             first = self.numbers[self._places[line.id]]
             raise source.refused_key("id", f"the id {line.id} already stands in line {first}")
-        if place == MAX_MESSAGES:
-            raise Refused(number, f"the file holds more than {MAX_MESSAGES:,} messages; {_IMPORT}")
+        if place == self._most:
+            raise Refused(number, f"the file holds more than {self._most:,} messages; {_IMPORT}")
         self.lines.append(line)
         self.numbers.append(number)
 

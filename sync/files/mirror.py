@@ -8,8 +8,8 @@ demonstrably is ours and few vanish at once (`breaker`; tests/unit/test_files_mi
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,7 +25,7 @@ from .ledger import Ledger, Record, RefusedFile
 from .names import SUFFIX
 from .pace import Pace
 from .taking import LOOK_AGAIN_S, Clock, Taking
-from .walk import Differences, Directory, differences
+from .walk import Differences, Directory, differences, is_folder, is_gone
 from .writing import Writing
 
 __all__ = ["MARKER", "Halt", "Mirror", "MirrorStopped", "Resumed", "halt_of"]
@@ -34,11 +34,16 @@ _log = logging.getLogger("steno.files")
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """What became of a halt: how many sessions were deleted, or brought back, and how many files are to be written."""
+    """What became of a halt: how many sessions were deleted, or brought back, and how many files are to be written.
+
+    ``messages`` were deleted by saves that had waited; ``refused`` are such files that cannot be understood by now.
+    """
 
     deleted: int = 0
     restored: int = 0
     files: int = 0
+    messages: int = 0
+    refused: list[str] = []
 
 
 class Mirror:
@@ -60,7 +65,7 @@ class Mirror:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
-        self._stopping, self._sleep = stopping, sleep
+        self._stopping = stopping
         self._directory = Directory(root)
         self._ledger = Ledger(store)
         self._breaker = Breaker(store, self._ledger, self._directory, monotonic)
@@ -79,7 +84,8 @@ class Mirror:
         self._breaker.check()
         found = self._differences()
         for torn in found.torn:
-            torn.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                torn.unlink()
         if found.leftovers:
             for kept in found.leftovers:
                 self._taking.take_leftover(leftover(kept))
@@ -91,6 +97,8 @@ class Mirror:
                 return
             self._take(path)
         self.vanished(found.gone)
+        if not found.gone:
+            self._breaker.all_is_there()
 
     def _differences(self) -> Differences:
         return differences(self._directory, self._ledger.looks())
@@ -112,13 +120,15 @@ class Mirror:
         present: list[Path] = []
         for path in paths:
             relative = self._directory.relative(path)
-            if path.is_dir() and not self._ledger.at(relative):
-                present += [each for each in sorted(path.rglob(f"*{SUFFIX}")) if each.is_file()]
-            elif not os.path.lexists(path):
+            if is_folder(path) and not self._ledger.at(relative):
+                present += self._directory.below(path)
+            elif is_gone(path):
                 gone += self._ledger.known_below(relative)
             else:
-                present.append(path)
-        present = [path for path in present if self._directory.may_be_session(path) and self._taking.is_news(path)]
+                # What stands in the place of a folder is in the way of what lay below it.
+                known = [self._directory.place(each) for each in self._ledger.known_below(relative)]
+                present += known or ([path] if self._directory.may_be_session(path) else [])
+        present = [path for path in present if self._taking.is_news(path)]
         if present:
             self._breaker.check()
         self._taking.settle_moves(present)
@@ -134,26 +144,36 @@ class Mirror:
     def vanished(self, paths: list[str]) -> int:
         """Delete the sessions whose files are gone, if that can be meant; return how many files are missing."""
         missing = [path for path in paths if self._directory.is_missing(path)]
+        if not missing:
+            return 0
         for path in missing:
             self._taking.mended(path)
-        records = [record for path in missing if (record := self._ledger.at(path))]
-        if records:
-            self._breaker.check()
-        # Taking up the directory of a store that was restored forgets what is missing.
-        records = [record for record in records if self._ledger.at(record.path)]
-        self._breaker.may_delete(len(records))
+        self._breaker.check()
+        # Taking up the directory of a store that was restored lets what is missing be written again.
+        records = [record for path in missing if (record := self._ledger.at(path)) and record.stands]
+        meant = [record for record in records if self._is_shown(record)]
+        self._breaker.may_delete(len(meant))
         for record in records:
             self._delete(record)
         return len(records)
 
-    def _delete(self, record: Record) -> None:
+    def _is_shown(self, record: Record) -> bool:
         row = self._taking.session(record.session)
+        return row is not None and not row.hidden
+
+    def _delete(self, record: Record) -> None:
+        """A file is gone: its session is deleted as its file showed it. One that was not written since it was taken
+        is written instead, for nobody knows what else it would have shown.
+        """
+        row, shown = self._taking.session(record.session), self._is_shown(record)
         with self._store.transaction():
+            if shown and not record.seq:
+                self._ledger.write_again([record])
+                return
             self._ledger.forget([record.session])
-            if row is not None and not row.hidden:
-                # Whoever removed the file knew what it showed, and nothing that came later.
-                self._store.delete(row.id, known_seq=record.seq or None)
-        if row is not None and not row.hidden:
+            if row is not None and shown:
+                self._store.delete(row.id, known_seq=record.seq)
+        if row is not None and shown:
             self._breaker.deleted(row.id)
             _log.info(
                 "%s is gone: session %s is deleted (`steno restore %s` brings it back)", record.path, row.id, row.id
@@ -191,16 +211,21 @@ class Mirror:
         """
         self._breaker.check()
         count = self._writing.count
+        self._taking.settle_moves(self._differences().changed)
         with self._store.transaction():
             self._ledger.write_again(self._ledger.gone(self._directory.is_missing))
         self.scan()
-        for path, *_ in list(self._ledger.looks()):
+        for path in self._ledger.every_path():
             if self._stopping():
                 break
             self._take(self._directory.place(path), at_a_glance=False)
-        while not self._stopping() and (wait := self.write_pending()) is not None:
-            self._sleep(wait)
+        self.write_due()
         return self._writing.count - count
+
+    def write_due(self) -> None:
+        """Write what can be written without waiting; the rest is left to `write_pending`."""
+        while not self._stopping() and self.write_pending() == 0.0:
+            pass
 
     # What a person says of a halt
 
@@ -216,27 +241,38 @@ class Mirror:
             raise InvalidInput("the files do not stand still, and none is missing: there is nothing to resume")
         done = Resumed() if halt is None and gone is None else self._end(halt, restore=restore)
         for each in waiting:
+            if self._directory.is_missing(each.path):
+                self._taking.mended(each.path)
+                continue
             no = self._taking.take(self._directory.place(each.path), deletions="none" if restore else "all")
             if no is not None:
                 self._writing.write(no, anew=True)
-        return done
+        refused = {each.path for each in self._ledger.refused()}
+        messages = 0 if restore else sum(each.dropped for each in waiting if each.path not in refused)
+        left = [each.path for each in waiting if each.path in refused]
+        return msgspec.structs.replace(done, messages=messages, refused=left)
 
     def _end(self, halt: Halt | None, *, restore: bool) -> Resumed:
         self._breaker.adopt()
         self._taking.settle_moves(self._differences().changed)
         gone = self._ledger.gone(self._directory.is_missing)
         with self._store.transaction():
-            rows = [self._store.find(each) for each in halt.deleted] if halt and restore else []
-            deleted = [row.id for row in rows if row is not None and row.hidden]
-            for session_id in deleted:
-                self._store.restore(session_id)
+            restored = self._restored(halt) if halt and restore else 0
             if restore:
                 self._ledger.write_again(gone)
             else:
                 for record in gone:
                     self._delete(record)
             self._breaker.end()
-        return Resumed(0 if restore else len(gone), len(deleted), len(gone) if restore else 0)
+        return Resumed(0 if restore else len(gone), restored, len(gone) if restore else 0)
+
+    def _restored(self, halt: Halt) -> int:
+        """Bring back what was deleted just before a halt, unless somebody deleted it again since."""
+        rows = [self._store.find(each) for each in halt.deleted]
+        ours = [row for row in rows if row and row.hidden and row.deleted_ms == halt.deleted[row.id]]
+        for row in ours:
+            self._store.restore(row.id)
+        return len(ours)
 
     def refused(self) -> list[RefusedFile]:
         """The files that are left alone until they are mended."""

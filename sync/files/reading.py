@@ -23,8 +23,10 @@ from ...storage.errors import InvalidInput, LocalStorageError, StenoError
 HOLD_STILL_S = 0.1
 LONG_AGO_S = 2.0
 """A file whose times lie further back has held still already; coarser clocks of file systems tick within it."""
-MAX_FILE_BYTES = 2 << 30
+MAX_FILE_BYTES = 256 << 20
+"""A file that is larger is not read: merging it would take some ten times as much memory."""
 _FIRST_LINE_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
 
 NO_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -76,6 +78,24 @@ class FileChanged(StenoError):
         self.path, self.state, self.kept = path, state, kept
 
 
+class Forbidden(LocalStorageError):
+    """The system does not let steno at one file or folder; others may go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, hint="give steno permission to read and write there")
+
+
+class TooLarge(InvalidInput):
+    """A file is larger than is read; nothing of it was."""
+
+    def __init__(self, path: Path, size_bytes: int, *, limit_bytes: int) -> None:
+        super().__init__(
+            f"{path} has {size_bytes:,} bytes, and a file larger than {limit_bytes:,} bytes is not read",
+            hint="move it elsewhere and bring in what is new in it with `steno import`",
+        )
+        self.size_bytes = size_bytes
+
+
 class Settling(NamedTuple):
     """How long a file has looked the same: pure, fed with what was seen when."""
 
@@ -106,13 +126,13 @@ def look_at(path: Path) -> Look | None:
 
 
 def read_once(path: Path, *, limit_bytes: int = MAX_FILE_BYTES) -> Found:
-    """Read a file; raise `FileChanged` if it is gone, or changed while it was read."""
+    """Read a file; raise `FileChanged` if it is gone, or changed while it was read, and `TooLarge`."""
     with translated(path):
         try:
             with opened(path) as descriptor:
                 before = look_of(path, os.fstat(descriptor))
                 if before.size > limit_bytes:
-                    raise InvalidInput(f"{path} is larger than {limit_bytes} bytes", hint="split the session")
+                    raise TooLarge(path, before.size, limit_bytes=limit_bytes)
                 data = _read_all(descriptor, before.size)
                 after = look_of(path, os.fstat(descriptor))
         except FileNotFoundError as exc:
@@ -120,6 +140,24 @@ def read_once(path: Path, *, limit_bytes: int = MAX_FILE_BYTES) -> Found:
     if after != before or len(data) != before.size:
         raise FileChanged(path, "edited")
     return Found(data, Fingerprint(*before, sha256=hashlib.sha256(data).digest()))
+
+
+def fingerprint_of(path: Path) -> Fingerprint:
+    """What a file of any size is now, read piece by piece; raise `FileChanged` as `read_once` does."""
+    digest, size = hashlib.sha256(), 0
+    with translated(path):
+        try:
+            with opened(path) as descriptor:
+                before = look_of(path, os.fstat(descriptor))
+                while part := os.read(descriptor, _PIECE_BYTES):
+                    digest.update(part)
+                    size += len(part)
+                after = look_of(path, os.fstat(descriptor))
+        except FileNotFoundError as exc:
+            raise FileChanged(path, "vanished") from exc
+    if after != before or size != before.size:
+        raise FileChanged(path, "edited")
+    return Fingerprint(*before, sha256=digest.digest())
 
 
 def read_settled(
@@ -133,7 +171,7 @@ def read_settled(
 ) -> Found:
     """Read a file once its size and time have held still for `HOLD_STILL_S`.
 
-    Raise `FileChanged` if there is none, or if it does not hold still within ``patience_s``.
+    Raise `FileChanged` if there is none, or if it does not hold still within ``patience_s``, and `TooLarge`.
     """
     deadline_s = monotonic() + patience_s
     settling = Settling.begin(_present(path), now_s=monotonic(), age_s=_age_s(path, wall_ns()))
@@ -153,8 +191,10 @@ def read_settled(
 
 def first_line(path: Path, *, limit_bytes: int = _FIRST_LINE_BYTES) -> bytes:
     """The first line of a file as it is now, unsettled; empty where there is no plain file to read."""
-    with contextlib.suppress(OSError), opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
-        return file.readline(limit_bytes)
+    with contextlib.suppress(OSError, InvalidInput), opened(path) as descriptor:
+        look_of(path, os.fstat(descriptor))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.readline(limit_bytes)
     return b""
 
 
@@ -210,6 +250,4 @@ def translated(path: Path) -> Generator[None]:
         if exc.errno == errno.ELOOP:
             raise InvalidInput(f"{path} is no plain file", hint="session files are neither links nor folders") from exc
         reason = f"{path}: {exc.strerror or exc}"
-        if exc.errno in _NO_LEAVE:
-            raise LocalStorageError(reason, hint="give steno permission to read and write there") from exc
-        raise LocalStorageError(reason) from exc
+        raise (Forbidden if exc.errno in _NO_LEAVE else LocalStorageError)(reason) from exc

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Collection
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +35,8 @@ from .taking import PATIENCE_S, Clock
 from .walk import Directory, differences
 
 NOW = Clock()
+_MAX_SEQ = 1 << 50
+"""No feed comes so far: a number from there on was typed."""
 _log = logging.getLogger("steno.files")
 
 Told = Callable[[str], None]
@@ -99,7 +102,7 @@ def survey(root: Path, *, aside: Path) -> Survey:
     for path in differences(directory, ()).changed:
         session, rev = _named(path)
         if session is not None:
-            seq = rev.seq if rev else 0
+            seq = rev.seq if rev and rev.seq < _MAX_SEQ else 0
             last_seq = max(last_seq, seq)
             renamed = not path.name.endswith(f".{id_in_name(session)}{SUFFIX}")
             found.append(Candidate(session, renamed, -seq, directory.relative(path)))
@@ -140,8 +143,9 @@ class _Taking:
     def take(self, session: str, relative: str) -> bool:
         """Take one file; False, and the reason kept, where it is no file of this session after all."""
         try:
-            found = read_settled(self._root / relative, patience_s=PATIENCE_S, **self._clock._asdict())
-            mine = parse(found.data)
+            path = self._root / relative
+            found = read_settled(path, limit_bytes=sys.maxsize, patience_s=PATIENCE_S, **self._clock._asdict())
+            mine = parse(found.data, limited=False)
         except StenoError as exc:
             self.done.passed_over[relative] = str(exc)
             return False
@@ -217,7 +221,7 @@ def _named(path: Path) -> tuple[str | None, Rev | None]:
 
 def _named_inside(path: Path) -> tuple[str | None, Rev | None]:
     try:
-        header = parse(read_once(path).data).header
+        header = parse(read_once(path, limit_bytes=sys.maxsize).data, limited=False).header
     except StenoError:
         return None, None
     return (header.id, parse_rev(header.rev)) if header else (None, None)

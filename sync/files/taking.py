@@ -26,7 +26,17 @@ from .ledger import Ledger, Record, RefusedFile
 from .lines import ParsedFile, Refused, named_rev, named_session, parse, parse_rev
 from .pace import Pace
 from .plan import DeleteMessage, EditMessage
-from .reading import FileChanged, Found, first_line, look_at, read_settled
+from .reading import (
+    MAX_FILE_BYTES,
+    FileChanged,
+    Forbidden,
+    Found,
+    TooLarge,
+    fingerprint_of,
+    first_line,
+    look_at,
+    read_settled,
+)
 from .walk import Directory
 
 PATIENCE_S = 2.0
@@ -68,8 +78,8 @@ class Taking:
         if record is None or self._ledger.is_refused(relative):
             return True
         try:
-            return look_at(path) != record.fingerprint.look
-        except InvalidInput:
+            return self._directory.in_the_way(path) is not None or look_at(path) != record.fingerprint.look
+        except (InvalidInput, Forbidden):
             return True
 
     def take(self, path: Path, *, deletions: Deletions = "some", at_a_glance: bool = True) -> int | None:
@@ -78,20 +88,24 @@ class Taking:
         ``at_a_glance`` False reads also a file that looks as it was left. What missing lines are: see `absorb`.
         """
         try:
-            if not _is_text(path.name):
-                raise InvalidInput("its name is not UTF-8 text; rename it")
+            if not _is_text(str(path)):
+                raise InvalidInput("its name, or that of its folder, is not UTF-8 text; rename it")
+            if self._ledger.at(self._directory.relative(path)) is not None:
+                self._directory.check_way(path)
+            elif self._directory.in_the_way(path):
+                return None  # what is behind a link, and was never ours, is nobody's business
             return self._take_in_place(path, deletions, at_a_glance=at_a_glance)
         except FileChanged as exc:
             _log.info("%s; it is read again", exc)
             self.unsettled.add(path)
         except HalfSaved:
             self.unsettled.add(path)
-        except LocalStorageError as exc:
-            if not _is_forbidden(path):
-                raise
-            self.refuse(self._directory.relative(path), str(exc))
+        except Forbidden as exc:
+            self.refuse(self._directory.relative(path), exc.line)
+        except LocalStorageError:
+            raise
         except StenoError as exc:
-            self.refuse(self._directory.relative(path), str(exc))
+            self.refuse(self._directory.relative(path), exc.line)
         except Exception as exc:  # noqa: BLE001  a bug that one file meets must not stop the others
             _log.exception("%s could not be taken", path)
             self.refuse(self._directory.relative(path), f"something unexpected happened ({type(exc).__name__}: {exc})")
@@ -102,7 +116,16 @@ class Taking:
         record = self._ledger.at(relative)
         if record and at_a_glance and look_at(path) == record.fingerprint.look:
             return self._as_written(record)
-        found = self._read(path)
+        try:
+            found = self._read(path)
+        except TooLarge as exc:
+            # A file that we wrote may be larger than any that is read.
+            if record is None or exc.size_bytes != record.fingerprint.size:
+                raise
+            seen = fingerprint_of(path)
+            if seen.sha256 != record.fingerprint.sha256:
+                raise
+            return self._as_written(msgspec.structs.replace(record, fingerprint=seen))
         if record and found.fingerprint.sha256 == record.fingerprint.sha256:
             return self._as_written(msgspec.structs.replace(record, fingerprint=found.fingerprint))
         finished = not is_open_for_writing(path)
@@ -112,8 +135,9 @@ class Taking:
     def _read(self, path: Path) -> Found:
         clock = self._clock
         return read_settled(
-            path, patience_s=PATIENCE_S, monotonic=clock.monotonic, wall_ns=clock.wall_ns, sleep=clock.sleep
-        )
+            path, limit_bytes=MAX_FILE_BYTES, patience_s=PATIENCE_S,
+            monotonic=clock.monotonic, wall_ns=clock.wall_ns, sleep=clock.sleep,
+        )  # fmt: skip
 
     def _as_written(self, record: Record) -> int | None:
         """The file holds what was last written; if it had been refused, it is mended by that."""
@@ -147,6 +171,8 @@ class Taking:
                     self._ledger.owe(no)
                 elif (before := self._ledger.of(no)) and self._directory.is_missing(before.path):
                     self.replaced(before.path)
+                if not in_place and self._ledger.is_refused(relative):
+                    self._ledger.owe(no)
                 self._ledger.mended(relative)
         except Refused as exc:
             dropped = exc.dropped if isinstance(exc, TooManyDeleted) else 0
@@ -219,6 +245,8 @@ class Taking:
             for before, relative in moves:
                 self.replaced(relative)
                 self._ledger.keep(msgspec.structs.replace(before, path=relative))
+                if self._ledger.is_refused(before.path):  # what came meanwhile was not written
+                    self._ledger.owe(before.session)
                 self._ledger.mended(before.path)
         for before, relative in moves:
             _log.info("%s is now %s", before.path, relative)
@@ -230,7 +258,7 @@ class Taking:
         claims: dict[int, list[tuple[bool, str]]] = {}
         found: dict[int, Record] = {}
         for path in paths:
-            named = named_session(first_line(path)) if _is_text(path.name) else None
+            named = self._named(path) if _is_text(str(path)) else None
             row = self._store.find(named) if named else None
             record = self._ledger.of(row.no) if row else None
             relative = self._directory.relative(path)
@@ -242,9 +270,14 @@ class Taking:
 
     def _holds(self, record: Record, session_id: str) -> bool:
         """Say whether what stands at a session's path still is of that session, as far as it says."""
-        if self._directory.is_missing(record.path):
+        place = self._directory.place(record.path)
+        if self._directory.is_missing(record.path) or self._directory.in_the_way(place):
             return False
-        return named_session(first_line(self._directory.place(record.path))) in (None, session_id)
+        return self._named(place) in (None, session_id)
+
+    def _named(self, path: Path) -> str | None:
+        """The session that the first line of a file names; None for what lies behind a link, or names none."""
+        return None if self._directory.in_the_way(path) else named_session(first_line(path))
 
     def replaced(self, relative: str) -> None:
         """Another file stands where this one was: its session did not go with it, and is written anew after a while."""
@@ -270,6 +303,8 @@ class Taking:
             displaced.put_back(None)
         except FileChanged:
             _log.info("%s is there again", displaced.target)
+        except Forbidden as exc:
+            _log.warning("%s, which a crash left, stays there: %s", displaced.kept, exc)
 
     def _is_deleted(self, displaced: Displaced) -> bool:
         record = self._ledger.at(self._directory.relative(displaced.target))
@@ -301,7 +336,11 @@ class Taking:
         relative = self._directory.relative(displaced.target)
         record = self._ledger.at(relative)
         try:
-            found = self._read(displaced.kept)
+            try:
+                found = self._read(displaced.kept)
+            except (TooLarge, Forbidden) as exc:
+                self.refuse(relative, exc.line)
+                return self._put_back(displaced, record)
             if (
                 record
                 and self.session(record.session) is None
@@ -311,19 +350,23 @@ class Taking:
             finished = not is_open_for_writing(displaced.kept)
             absorbed = self._absorb(relative, found, record, in_place=False, finished=finished)
             if absorbed is None:
-                missing = self._directory.is_missing(relative)
-                newer = displaced.put_back(record.fingerprint if record and not missing else None)
-                return newer is not None and self._take_displaced(newer)
+                return self._put_back(displaced, record)
             step("files.displaced-absorbed")
             return displaced.discard(found.fingerprint)
+        except (FileChanged, HalfSaved, Forbidden):
+            return False
         except LocalStorageError:
             raise
-        except (FileChanged, HalfSaved):
-            return False
         except Exception:  # noqa: BLE001
             # Nothing is lost: it lies there under a name of ours, and what stands in its place is whole.
             _log.exception("%s, which stood in the place of %s, could not be merged", displaced.kept, relative)
             return False
+
+    def _put_back(self, displaced: Displaced, record: Record | None) -> bool:
+        """Put what is refused back where it stood; False, unless something newer stood there and was taken."""
+        missing = self._directory.is_missing(self._directory.relative(displaced.target))
+        newer = displaced.put_back(record.fingerprint if record and not missing else None)
+        return newer is not None and self._take_displaced(newer)
 
     # Files that are left alone
 
@@ -338,7 +381,10 @@ class Taking:
     def mended(self, relative: str) -> None:
         """A file is gone, or was understood: nothing is to be said of it any more."""
         if self._ledger.is_refused(relative):
+            record = self._ledger.at(relative)
             with self._store.transaction():
+                if record is not None:  # what came meanwhile was not written
+                    self._ledger.owe(record.session)
                 self._ledger.mended(relative)
 
     def session(self, no: int) -> SessionRow | None:
@@ -354,8 +400,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _is_forbidden(path: Path) -> bool:
-    """Say whether this one file may not be read; other failures are those of the disk or the store."""
-    return path.is_file() and not os.access(path, os.R_OK)

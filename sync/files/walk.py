@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 
 import msgspec
 
+from ...storage.errors import InvalidInput
 from .exchange import is_torn, is_whole
 from .names import is_session_file, is_session_folder, is_session_path
 from .reading import NO_FOLLOWING, translated
@@ -38,18 +39,76 @@ class Directory:
         return os.fsencode(path.relative_to(self.root)).decode(errors="backslashreplace")
 
     def is_missing(self, relative: str) -> bool:
-        """Say whether nothing at all stands there; a link that leads nowhere is something."""
-        return not os.path.lexists(self.root / relative)
+        """Say whether nothing at all stands there; a link that leads nowhere, and what may not be seen, is something.
+
+        Nobody knows what is behind a link, or what became of a folder in whose place something else stands.
+        """
+        path = self.root / relative
+        return is_gone(path) and self.in_the_way(path) is None
+
+    def stands(self, relative: str) -> bool:
+        """Say whether anything stands there; raises `Forbidden` where that may not be seen."""
+        path = self.root / relative
+        with translated(path):
+            try:
+                path.lstat()
+            except FileNotFoundError:
+                return False
+            return True
+
+    def in_the_way(self, path: Path) -> Path | None:
+        """What stands on the way from the root to a path and is no folder: a link, a file."""
+        folder = self.root
+        for part in path.relative_to(self.root).parts[:-1]:
+            folder /= part
+            try:
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    return folder
+            except OSError:
+                return None
+        return None
+
+    def check_way(self, path: Path) -> None:
+        """Raise `InvalidInput` where something is in the way to a path: nothing is done behind a link."""
+        found = self.in_the_way(path)
+        if found is not None:
+            raise InvalidInput(f"{found} is no folder", hint="move it away; sessions lie below it")
 
     def may_be_session(self, path: Path) -> bool:
-        """Say whether a path may be that of a session's file: by its name, and nothing hidden on the way to it."""
-        return is_session_path(PurePath(path.relative_to(self.root)))
+        """Say whether a path may be that of a session's file: by its name, with nothing hidden or linked above it."""
+        return is_session_path(PurePath(path.relative_to(self.root))) and self.in_the_way(path) is None
+
+    def below(self, folder: Path) -> Iterator[Path]:
+        """What may be a session's file below a folder; links are not followed."""
+        for found, folders, names in os.walk(folder):
+            folders.sort()
+            yield from (path for name in sorted(names) if self.may_be_session(path := Path(found, name)))
+
+
+def is_gone(path: Path) -> bool:
+    """Say whether nothing stands at a path; what may not be looked at does."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a folder stands at a path; a link to one is none."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 class Differences(msgspec.Struct):
     """Where the directory is not as it was left: files that look otherwise or are new, recorded ones that are gone.
 
-    ``leftovers`` and ``torn`` are files of ours that a crash left.
+    ``leftovers`` and ``torn`` are files of ours that a crash left. Below a folder that may not be entered every recorded
+    file is told as changed.
     """
 
     changed: list[Path] = []
@@ -98,7 +157,7 @@ def _walk(root: str, found: Differences) -> Iterator[Recorded]:
             continue
         folders: list[tuple[str, str]] = []
         names: list[str] = []
-        with translated(Path(path)), os.scandir(path) as listing:
+        with translated(Path(path)), _listed(path, may_be_closed=bool(below)) as listing:
             for entry in listing:
                 name = entry.name
                 if name.startswith("."):
@@ -108,7 +167,7 @@ def _walk(root: str, found: Differences) -> Iterator[Recorded]:
                         folders.append((f"{below}{name}/", entry.path))
                 elif is_session_file(name):
                     names.append(name)
-        if not folders:
+        if names and not folders:
             with translated(Path(path)), _opened(path) as folder:
                 for name in sorted(names):
                     yield _seen(below + name, f"{path}/{name}" if folder is None else name, folder)
@@ -116,6 +175,20 @@ def _walk(root: str, found: Differences) -> Iterator[Recorded]:
             # A folder sorts by its name with the slash, between the files: as the paths below it do.
             files = [(below + name, f"{path}/{name}") for name in names]
             pending += sorted([*folders, *files], reverse=True)
+
+
+@contextmanager
+def _listed(path: str, *, may_be_closed: bool) -> Generator[Iterable[os.DirEntry[str]]]:
+    """What a folder holds; nothing where it may not be entered: then its files are there, but not to be seen."""
+    try:
+        listing = os.scandir(path)
+    except PermissionError:
+        if not may_be_closed:
+            raise
+        yield ()
+        return
+    with listing:
+        yield listing
 
 
 @contextmanager

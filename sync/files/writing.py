@@ -15,7 +15,7 @@ from pathlib import PurePath
 
 import msgspec
 
-from ...storage.errors import ContentDamaged, InvalidInput
+from ...storage.errors import ContentDamaged, InvalidInput, StenoError
 from ...storage.model import SessionHeader
 from ...storage.rows import SessionRow, header
 from ...storage.steps import step
@@ -25,11 +25,13 @@ from .ledger import CURSOR, Ledger, Record
 from .lines import Rev, header_of, line_of, render_header, render_lines
 from .names import SUFFIX, file_name
 from .pace import Pace
-from .reading import FileChanged, look_at
+from .reading import FileChanged, Forbidden, look_at
 from .taking import LOOK_AGAIN_S, Taking
 from .walk import Directory
 
 CHUNK = 1000
+SLICE_S = 0.5
+"""So long files are written at one go; then others who wait for the mirror have their turn."""
 _TRIES = 3
 _LINES = 500
 
@@ -54,10 +56,10 @@ class Writing:
         cursor, last = self._store.cursor(CURSOR), self._store.last_seq
         ahead = self._ahead if self._ahead.cursor == cursor else _Ahead(cursor, cursor)
         upto = min(last, ahead.upto + CHUNK)
-        owed = self._ledger.owed()
+        began_s, owed = self._pace.now(), self._ledger.owed()
         waiting = dict.fromkeys(sorted({*ahead.waiting, *owed, *self._changed(ahead.upto, upto)}), 0.0)
         for no in list(waiting):
-            if self._stopping():
+            if self._stopping() or self._pace.now() - began_s > SLICE_S:
                 break
             wait = self._write_in_time(no, anew=no in owed)
             if wait is None:
@@ -104,7 +106,7 @@ class Writing:
                 if not self._meet(exc):
                     return False
                 continue
-            except (InvalidInput, ContentDamaged) as exc:
+            except (InvalidInput, Forbidden, ContentDamaged) as exc:
                 return self._refuse(no, exc)
             if self._ledger.is_owed(no) and (self._taking.session(no) is not None or self._ledger.of(no) is None):
                 with self._store.transaction():
@@ -116,11 +118,11 @@ class Writing:
             anew = True
         return False
 
-    def _refuse(self, no: int, exc: InvalidInput | ContentDamaged) -> bool:
+    def _refuse(self, no: int, exc: StenoError) -> bool:
         """Leave a file alone that cannot be written: it stands where no file can, or its session is damaged."""
         path = self._path(no)
         if path is not None:
-            self._taking.refuse(path, str(exc))
+            self._taking.refuse(path, exc.line)
         return isinstance(exc, ContentDamaged) or self._ledger.of(no) is not None
 
     def _path(self, no: int) -> str | None:
@@ -148,7 +150,7 @@ class Writing:
             replaced = replace(
                 self._directory.place(path),
                 self._parts(shown.id, self._first(shown, seq), former),
-                expected=record.fingerprint if record else None,
+                expected=record.fingerprint if record and record.stands else None,
                 wanted=lambda: not (known and former) or former.digest() != known.fingerprint.sha256,
             )
         if replaced is None:
@@ -187,7 +189,11 @@ class Writing:
 
     def _remove(self, record: Record) -> Displaced | None:
         place = self._directory.place(record.path)
+        self._directory.check_way(place)
         look_at(place)  # a link or a folder is not ours to remove
+        if self._directory.is_missing(record.path) and record.stands:
+            # It may have changed its name: whoever looks at the whole directory will see.
+            raise FileChanged(place, "vanished")
         displaced = remove(place, expected=record.fingerprint)
         if displaced is None:
             step("files.removed")
@@ -211,8 +217,9 @@ class Writing:
 
     def _new_path(self, row: SessionRow) -> str:
         name = file_name(row.id, title=row.title, created_ms=row.created_ms)
+        self._directory.check_way(self._directory.place(name))
         taken, number = name, 1
-        while self._ledger.at(taken) or not self._directory.is_missing(taken):
+        while self._ledger.at(taken) or self._directory.stands(taken):
             number += 1
             taken = f"{name.removesuffix(SUFFIX)}.{number}{SUFFIX}"
         return taken

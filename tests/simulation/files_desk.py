@@ -26,7 +26,7 @@ from steno.storage.database import Transaction
 from steno.storage.doctor import examine
 from steno.storage.model import NewMessage
 from steno.storage.registers import REMOVED, value_of
-from steno.storage.rows import header, message
+from steno.storage.rows import HIDDEN_IN_VECTOR, header, message
 from steno.storage.state import find_message, load
 from steno.storage.store import Store
 from steno.sync.files import exchange
@@ -73,6 +73,7 @@ class World:
         self.times = itertools.count(1_000_000_000)
         self.job: Desk | None = None
         self.passed = 0
+        self.disturbed = False
         self.crash_at: int | None = None
         self.later_at: int | None = None
         self.later: Callable[[], None] | None = None
@@ -116,6 +117,7 @@ class World:
     def now(self) -> None:
         """Do what somebody is about to do."""
         later, self.later, job = self.later, None, self.job
+        self.disturbed = True
         self.job = None
         try:
             if later is not None:
@@ -132,7 +134,7 @@ class World:
 
     def work(self, desk: Desk, job: Callable[[], None]) -> None:
         """Let a mirror work; killed, it is started again."""
-        self.job, self.passed = desk, 0
+        self.job, self.passed, self.disturbed = desk, 0, False
         try:
             job()
         except Killed:
@@ -256,6 +258,8 @@ class Editor:
         elif how == "backup" and path.exists():
             aside = path.with_name(f"{path.name}~")
             self.desk.takes_away(path)
+            if self.desk.removed[-1][0].named != self.header.get("id"):
+                self.desk.may_be_deleted(path)
             path.rename(aside)
             self.rest = lambda: self._replace(aside, data)
         elif how == "halves":
@@ -304,7 +308,8 @@ class Desk:
         self.touched: dict[Path, None] = {}
         self.gone: dict[str, None] = {}
         self.unread: list[tuple[Path, bytes]] = []
-        self.removed: list[Page] = []
+        self.removed: list[tuple[Page, bool]] = []
+        self.left: dict[str, int] = {}
         self.pending: list[Callable[[], None]] = []
         self.parsed = b""
         self.before: dict[str, tuple[bool, dict[str, Any]]] = {}
@@ -369,13 +374,27 @@ class Desk:
 
     def vanished(self, session: str) -> None:
         """The mirror deleted a session whose file is gone."""
-        knew = 0
-        for page in self.removed:
-            opened = self.model.holder(self.name, session, page)
-            if opened is not None:
-                knew |= opened.at_first
+        before = self.model.deletion(self.known, session)
+        knew = {
+            before | (self.left.get(session, 0) if unread else opened.at_first)
+            for page, unread in self.removed
+            if (opened := self.model.holder(self.name, session, page)) is not None
+        }
         assert knew, f"{session} was deleted, whose file nobody took away"
-        self.model.say(self.name, (session, "", "deleted"), knew)
+        # Where several files of it went, each knew something else; what the mirror believes to be gone counts.
+        self.model.say(self.name, (session, "", "deleted"), next(filter(self._is_so(session), sorted(knew, reverse=True)), max(knew)))
+
+    def _is_so(self, session: str) -> Callable[[int], bool]:
+        """Whether a session shows what it would after a deletion by somebody who knew so much."""
+        row = self.store.find(session)
+        assert row is not None
+        rows = {each.id: bool(each.hidden & HIDDEN_IN_VECTOR) for each in self.store.message_rows(row.no, hidden=True)}
+
+        def is_so(knew: int) -> bool:
+            within = {id_: bool(self.model.births[session][id_] & self.known & knew) for id_ in rows}
+            return all(within.values()) if row.hidden else all(rows[id_] or not within[id_] for id_ in rows)
+
+        return is_so
 
     def restored(self, session: str) -> None:
         self.model.say(self.name, (session, "", "deleted"), None)
@@ -407,10 +426,12 @@ class Desk:
 
     def _check_copy(self, named: str) -> None:
         others = self._naming(named)
-        assert len(others) > 1 or not self.known & self.model.sessions.get(named, 0), f"{named} became two: {others}"
+        assert self.world.disturbed or len(others) > 1 or not self.known & self.model.sessions.get(named, 0), f"{named} became two: {others}"
 
     def _taken(self, taken: Taken, data: bytes) -> None:
         self.model.taken(self.name, taken)
+        opened = self.model.holder(self.name, taken.session, taken.page)
+        self.left[taken.session] = opened.at_first if opened else 0
         self.unread = [each for each in self.unread if each[1] != data]
 
     def shown(self, session: str) -> dict[str, tuple[bool, dict[str, Any]]]:
@@ -433,6 +454,7 @@ class Desk:
         page = page_of(data)
         assert page is not None
         assert page.named is not None
+        self.left[page.named] = self.known
         self.model.rendered(self.name, page.named, page, automatic=self.store.get(page.named).automatic_title)
 
     # What people do
@@ -455,16 +477,26 @@ class Desk:
 
     def takes_away(self, path: Path) -> None:
         """What stands there is about to stand there no more: whoever does it knows what it shows."""
-        page = page_of(path.read_bytes().split(b"\n")[0])
+        data = path.read_bytes()
+        page = page_of(data.split(b"\n")[0])
         if page is not None:
-            self.removed.append(page)
+            refused = any(self.root / each.path == path for each in self.mirror.refused())
+            self.removed.append((page, (path, data) in self.unread and not refused))
+            # A file that still names another session than the one it was taken for is anew a copy if it comes back.
+            taken_for = {key[1] for key in self.model.opened if key[2:] == (page.named, page.rev)}
+            self.world.deleted |= taken_for - {page.named}
 
     def destroys(self, path: Path) -> None:
         """What stands there will be nowhere: its session may be deleted by that."""
-        page = page_of(path.read_bytes().split(b"\n")[0]) if path.exists() else None
-        if page is not None and page.named is not None:
-            self.removed.append(page)
-            self.world.deleted.add(page.named)
+        if path.exists():
+            self.takes_away(path)
+            self.may_be_deleted(path)
+
+    def may_be_deleted(self, path: Path) -> None:
+        """Remember that somebody put an end to this file, whichever session it was taken for."""
+        page = page_of(path.read_bytes().split(b"\n")[0])
+        if page is not None:
+            self.world.deleted |= {key[1] for key in self.model.opened if key[2:] == (page.named, page.rev)}
 
     def opens(self, slot: int, at: int) -> Editor | None:
         """Open a file in an editor; two buffers of one version are one buffer, since none can tell them apart."""
@@ -494,6 +526,8 @@ class Desk:
             return
         to.parent.mkdir(parents=True, exist_ok=True)
         self.takes_away(path)
+        if to.exists():
+            self.may_be_deleted(path)
         self.destroys(to)
         path.rename(to)
         self.unread = [(to if at == path else at, each) for at, each in self.unread if at != to]

@@ -156,6 +156,10 @@ class Model:
             return False, 0
         return (True if tops == {False} else None), knew
 
+    def deletion(self, known: int, session: str) -> int:
+        """What those who deleted a session, and were not overruled, knew together."""
+        return self._deletions(known, (session, "", "deleted"))[1]
+
     def _outside(self, known: int, session: str, knew: int) -> bool:
         """Say whether a message lies outside of a deletion."""
         return any(bits & known and not bits & known & knew for bits in self.births[session].values())

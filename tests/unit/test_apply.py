@@ -13,6 +13,7 @@ import pytest
 
 from steno.storage.apply import Applied, apply, slices
 from steno.storage.change import Batch, RegisterState, SessionChange, decode_batch, encode_batch, local_changes
+from steno.storage.doctor import examine
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import Born, SessionBirth
@@ -201,6 +202,18 @@ def test_a_message_born_on_two_devices_is_there_once_under_its_least_birth(store
     take(right, batches[0])
     assert state(left) == state(right)
     assert contents(left) == ["m"]
+
+
+def test_a_message_born_on_two_devices_with_and_without_metadata_shows_it_alike_on_both(stores: Stores):
+    first, second = stores.open(), stores.open()
+    for store, metadata in ((first, {"z": 1, "a": {"k": 2}}), (second, {})):
+        store.create(id="s")
+        store.append("s", new("one", metadata=metadata))
+    sent, answered = stores.news(first), stores.news(second)
+    take(second, sent)
+    take(first, answered)
+    assert state(first) == state(second)
+    assert [each for store in (first, second) for each in examine(store) if not each.ok] == []
 
 
 def test_concurrent_writes_of_one_field_end_equal_on_both_and_keep_both_values(stores: Stores):

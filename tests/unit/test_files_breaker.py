@@ -240,9 +240,9 @@ def test_a_file_that_was_moved_while_it_stood_still_is_not_missing(desk: Desk, r
     kept = desk.head(moved)["id"]
     moved.rename(desk.root / "moved.jsonl")
     gone = desk.files()[:12]
+    for path in gone:
+        path.unlink()
     with pytest.raises(MirrorStopped):
-        for path in gone:
-            path.unlink()
         desk.mirror.scan()
     desk.mirror.resume(restore=restore)
     desk.mirror.scan()
@@ -331,5 +331,3 @@ def test_text_that_was_taken_out_by_hand_is_told_until_the_history_is_purged(des
     assert [(each.session, each.messages) for each in ledger.taken_out()] == [(session, 2)]
     purge_history(desk.store, session)
     assert ledger.taken_out() == []
-
-

@@ -529,6 +529,7 @@ def test_a_file_of_more_messages_than_can_be_merged_is_refused(monkeypatch: pyte
     found = _place(HEAD + row * 5)
     assert found[0] == 5
     assert "more than 3 messages" in found[2]
+    assert len(parse(HEAD + row * 5, limited=False).lines) == 5
 
 
 @pytest.mark.parametrize(

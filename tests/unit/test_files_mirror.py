@@ -17,7 +17,8 @@ from steno.storage.conflicts import conflicts
 from steno.storage.errors import LocalStorageError, SessionNotFound
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
-from steno.sync.files.mirror import MARKER, Mirror, MirrorStopped
+from steno.sync.files.exchange import replace
+from steno.sync.files.mirror import MARKER, Mirror
 
 NOW_MS = 1_800_000_000_000
 
@@ -174,29 +175,22 @@ def test_files_and_folders_are_private(desk: Desk):
     assert {oct(path.stat().st_mode & 0o777) for path in desk.root.rglob("*") if path.is_dir()} == {"0o700"}
 
 
-def test_a_slow_file_is_written_so_seldom_that_it_takes_a_twentieth_of_the_time(tmp_path: Path):
-    desk = Desk(tmp_path)
+def test_a_slow_file_is_written_so_seldom_that_it_takes_a_twentieth_of_the_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    def slow(*arguments: Any, **how: Any) -> Any:
+        desk.clock += 0.5
+        return replace(*arguments, **how)
+
+    monkeypatch.setattr("steno.sync.files.writing.replace", slow)
     session = desk.session("one")
-
-    class Slow:
-        """A clock that a write moves by half a second: it is asked before and after."""
-
-        now = 0.0
-
-        def __call__(self) -> float:
-            self.now += 0.5
-            return self.now
-
-    slow = Slow()
-    desk.mirror = Mirror(desk.store, desk.root, monotonic=slow)
-    desk.mirror.start()
     assert desk.mirror.write_pending() is None
     desk.store.append(session, NewMessage(role="user", content="two"))
     wait = desk.mirror.write_pending()
     assert wait is not None
-    assert 8 < wait <= 10
+    assert 9 < wait <= 10
     assert desk.shown(session) == ["one"]
-    slow.now += 10
+    desk.clock += 10
     assert desk.mirror.write_pending() is None
     assert desk.shown(session) == ["one", "two"]
 
@@ -420,6 +414,21 @@ def test_a_refused_file_that_is_put_back_as_it_was_gets_what_arrived_meanwhile(d
     desk.write()
     assert desk.shown(session) == ["one", "arrived"]
     assert desk.mirror.refused() == []
+
+
+def test_a_refused_file_that_is_put_right_and_renamed_gets_what_arrived_meanwhile(desk: Desk):
+    session = desk.session("one")
+    desk.write()
+    path = desk.path(session)
+    text = path.read_text()
+    desk.save(path, text + "{")
+    desk.store.append(session, NewMessage(role="user", content="arrived"))
+    desk.write()
+    path.write_text(text)
+    path.rename(path.with_name("renamed.jsonl"))
+    desk.mirror.scan()
+    desk.write()
+    assert desk.shown(session) == ["one", "arrived"]
 
 
 def test_a_refused_file_that_is_removed_is_no_longer_named(desk: Desk):

@@ -308,6 +308,17 @@ def test_a_directory_that_is_not_there_gives_nothing(tmp_path: Path):
     assert survey(tmp_path / "sessions", aside=tmp_path / "aside").candidates == []
 
 
+def test_a_number_that_no_feed_reaches_does_not_become_the_feeds(desk: Desk):
+    path = desk.path("s")
+    desk.lose()
+    head, *lines = path.read_text().splitlines()
+    rev = json.loads(head)["rev"]
+    path.write_text("\n".join([head.replace(rev, "x.9999999999999999999"), *lines]) + "\n")
+    desk.rebuild()
+    assert desk.store.last_seq < 10_000
+    assert desk.live() == ["s", "t"]
+
+
 def test_a_survey_names_the_greatest_number_of_the_feed(desk: Desk):
     found = survey(desk.root, aside=desk.aside)
     assert [each.session for each in found.candidates] == ["s", "t"]

@@ -11,7 +11,9 @@ import pytest
 from steno.storage import schema
 from steno.storage.errors import LocalStorageError, NewerSchema, TargetExists
 from steno.storage.model import NewMessage
+from steno.storage.purge import purge_session
 from steno.storage.rebuilding import Former, begin, fault, former, is_unused, put_in_place, staging
+from steno.storage.relics import purge_copies
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 
@@ -221,3 +223,23 @@ def test_what_one_left_that_was_killed_is_removed(sound: Path):
     (sound.parent / ".rebuilding-x" / "steno.db").touch()
     with staging(sound):
         assert not (sound.parent / ".rebuilding-x").exists()
+
+
+# What was kept, and purged later
+
+
+def test_what_was_kept_of_a_lost_store_is_named_where_it_may_hold_what_is_purged(sound: Path):
+    backups = sound.parent / "backups"
+    copies = backups / "files-20260102-030405" / "2026" / "01"
+    copies.mkdir(parents=True)
+    (copies / "of.s.jsonl").write_text('{"steno":1,"id":"s"}\n{"role":"user","content":"secret"}\n')
+    (copies / "of.t.jsonl").write_text('{"steno":1,"id":"t"}\n')
+    (backups / "steno-20260102-030405.db-wal").write_bytes(b"a log without its database")
+    with Store(sound) as store:
+        store.create(id="t")
+        assert purge_copies(store) == []
+        purge_session(store, "s")
+        assert purge_copies(store) == [
+            f"{backups / 'steno-20260102-030405.db-wal'} may hold what was purged; remove it",
+            f"{copies / 'of.s.jsonl'} may hold what was purged; remove it",
+        ]
