@@ -130,6 +130,9 @@ def rebuild(*, as_json: bool) -> None:
         print_json({"written": written})
     else:
         click.echo(f"Wrote {written:,} {'file' if written == 1 else 'files'}.")
+    refused = len(_status(home)["refused"])
+    if refused:
+        raise Incomplete(count=refused, hint="they are left alone: see `steno files status`")
 
 
 @files.command(
@@ -161,7 +164,9 @@ def resume(*, restore: bool, delete: bool, yes: bool, as_json: bool) -> None:
     if delete:
         click.echo(f"Deleted {_both(done.deleted, done.messages)}; the files go on.")
     else:
-        click.echo(f"Wrote {_counted(done.files, 'missing file')}; the files go on, and no session was deleted.")
+        kept = f", {_counted(done.messages, 'message')} came back" if done.messages else ""
+        missing = _counted(done.files, "missing file")
+        click.echo(f"Wrote {missing}{kept}; the files go on, and nothing was deleted.")
     for path in done.refused:
         note(f"{path} was not taken: see `steno files status`")
     if done.restored:
@@ -187,7 +192,8 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("Directory", found["directory"]), ("Files", f"{found['files']:,}")]
     if found["not_written"]:
         facts.append(("Not written", _counted(found["not_written"], "change")))
-    facts.append(("Watched", _WATCHED[found["watched"]]))
+    if not found["halted"]:
+        facts.append(("Watched", _WATCHED[found["watched"]]))
     if found["halted"]:
         since = local_time(found["halted"]["since"])
         facts.append(("Stands still", f"since {since}: {found['halted']['reason']}"))
@@ -203,6 +209,8 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _advice(found: dict[str, Any]) -> str:
     if found["halted"]:
+        return "see above what to say with `steno files resume`"
+    if any("`steno files resume" in each["reason"] for each in found["refused"]):
         return "see above what to say with `steno files resume`"
     if found["refused"]:
         return "mend the file and save it; `steno files edit ID` opens it at its line"

@@ -80,7 +80,8 @@ def standing(file: SessionFile) -> str:
         raise LocalStorageError(f"session {file.session} has no file yet", hint="see `steno files status`")
     if not os.path.lexists(file.path):
         raise LocalStorageError(
-            f"the file of session {file.session} is gone from {file.path}", hint="see `steno files status`"
+            f"the file of session {file.session} is gone from {file.path}",
+            hint="write it anew with `steno files rebuild`",
         )
     return file.path
 

@@ -283,7 +283,7 @@ async def _sync(home: Home) -> Any:
             mirror = FilesMirror(store, home.sessions)
             aside = _mirrored(mirror.start)
             report = await engine.sync()
-            report.problems += aside or _mirrored(lambda: _write_all(mirror))
+            report.problems += aside or _mirrored(mirror.write_due)
             return report
     finally:
         await remote.close()
@@ -296,11 +296,6 @@ def _mirrored(call: Callable[[], None]) -> list[str]:
     except StenoError as exc:
         return [exc.line]
     return []
-
-
-def _write_all(mirror: Mirror) -> None:
-    while mirror.write_pending() == 0.0:
-        pass
 
 
 def _status(home: Home) -> dict[str, Any]:

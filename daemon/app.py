@@ -234,7 +234,9 @@ class Daemon:
     async def on_files(self, call: Callable[[Mirror], _T], /) -> _T:
         """Run a call with the mirror of the files between its other calls, also while it stands still."""
         try:
-            return await self._worker("files").run(lambda: call(self._files_mirror()))
+            result = await self._worker("files").run(lambda: call(self._files_mirror()))
+            self._live["files"].update(stopped=None)
+            return result
         finally:
             self._wake_files.set()
 
@@ -256,13 +258,15 @@ class Daemon:
             self._events_lost = False
             # Watched first, so that nothing falls between the two; one that `scan` has to make is taken up again.
             directory = _inode(self._home.sessions)
-            watched = False
+            watched = None
             if directory is not None and self._watcher is not None:
                 watched = self._watcher.watch(self._home.sessions, happened, recursive=True)
             self._live["files"].update(watched=watched)
             began = time.monotonic()
+            stopped = self._live["files"].get("stopped")
             await self.on_files(Mirror.scan)
-            self._live["files"].update(stopped=None)
+            if stopped:
+                _log.info("the files go on")
             poll_s = RESCAN_S if watched else max(UNWATCHED_S, BUSY_SHARE * (time.monotonic() - began))
             await self._mirror_files(touched, directory, poll_s=poll_s)
 

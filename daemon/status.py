@@ -90,7 +90,7 @@ def history_keeps(taken_out: dict[str, Any]) -> str:
     session, messages = taken_out["session"], taken_out["messages"]
     return (
         f"session {session}: text of {messages} message{'s' * (messages > 1)} was taken out by hand; "
-        f"the history keeps it until `steno purge {session} --history`"
+        f"the history keeps it until `steno purge {session} --history`, and a remote keeps what was sent to it"
     )
 
 

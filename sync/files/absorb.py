@@ -115,7 +115,9 @@ def absorb(
         previous=previous,
         new_id=store.new_message_id,
     )
-    decided = _without_deletions(decided) if deletions == "none" else decided
+    kept: list[str] = []
+    if deletions == "none":
+        decided, kept = _without_deletions(decided)
     if not finished and any(isinstance(action, DeleteMessage) for action in decided.actions):
         raise HalfSaved("lines are missing while the file is still written")
     if deletions == "some":
@@ -127,7 +129,7 @@ def absorb(
             store.restore(row.id)
             row = session_row(store, row.no)
         written = _carry_out(store, row, decided, past, written)
-    save = Save(accepted(mine, decided.ids, previous), written)
+    save = Save(_with_kept(accepted(mine, decided.ids, previous), kept, base, previous), written)
     if _is_worth_keeping(row, save.accepted, base, previous):
         keep_save(store, row, rev, save)
     return Absorbed(session_row(store, row.no), created, decided, purged)
@@ -141,9 +143,18 @@ def _check_deletions(decided: Plan, past: Past | None) -> None:
             raise TooManyDeleted(dropped, total)
 
 
-def _without_deletions(decided: Plan) -> Plan:
-    kept = tuple(action for action in decided.actions if not isinstance(action, DeleteMessage))
-    return msgspec.structs.replace(decided, actions=kept, rewrite=decided.rewrite or kept != decided.actions)
+def _without_deletions(decided: Plan) -> tuple[Plan, list[str]]:
+    """A plan that deletes nothing, and the messages that come back by that."""
+    actions = tuple(action for action in decided.actions if not isinstance(action, DeleteMessage))
+    kept = [action.id for action in decided.actions if isinstance(action, DeleteMessage)]
+    return msgspec.structs.replace(decided, actions=actions, rewrite=decided.rewrite or bool(kept)), kept
+
+
+def _with_kept(save: Accepted, kept: list[str], base: Base | None, previous: Accepted | None) -> Accepted:
+    """A save with the lines that it lacked and that came back: whoever saves next has seen them again."""
+    before = {line.id: line for line in (*(base.lines if base else ()), *(previous.lines if previous else ()))}
+    back = [line for each in kept if (line := before.get(each)) is not None]
+    return msgspec.structs.replace(save, lines=[*save.lines, *back]) if back else save
 
 
 def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:

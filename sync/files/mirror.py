@@ -22,7 +22,6 @@ from .absorb import Deletions
 from .breaker import MARKER, Breaker, Halt, MirrorStopped, halt_of
 from .exchange import leftover
 from .ledger import Ledger, Record, RefusedFile
-from .names import SUFFIX
 from .pace import Pace
 from .taking import LOOK_AGAIN_S, Clock, Taking
 from .walk import Differences, Directory, differences, is_folder, is_gone
@@ -36,7 +35,8 @@ _log = logging.getLogger("steno.files")
 class Resumed(msgspec.Struct, frozen=True):
     """What became of a halt: how many sessions were deleted, or brought back, and how many files are to be written.
 
-    ``messages`` were deleted by saves that had waited; ``refused`` are such files that cannot be understood by now.
+    ``messages`` were deleted by saves that had waited, or came back; ``refused`` are such files that cannot be
+    understood by now.
     """
 
     deleted: int = 0
@@ -140,6 +140,7 @@ class Mirror:
         no = self._taking.take(path, deletions=deletions, at_a_glance=at_a_glance)
         if no is not None:
             self._writing.write(no, anew=True)
+        self._taking.give_back_memory()
 
     def vanished(self, paths: list[str]) -> int:
         """Delete the sessions whose files are gone, if that can be meant; return how many files are missing."""
@@ -162,8 +163,9 @@ class Mirror:
         return row is not None and not row.hidden
 
     def _delete(self, record: Record) -> None:
-        """A file is gone: its session is deleted as its file showed it. One that was not written since it was taken
-        is written instead, for nobody knows what else it would have shown.
+        """Delete the session of a file that is gone, as the file showed it.
+
+        One that was not written since it was taken is written instead: nobody knows what else it would have shown.
         """
         row, shown = self._taking.session(record.session), self._is_shown(record)
         with self._store.transaction():
@@ -248,8 +250,9 @@ class Mirror:
             if no is not None:
                 self._writing.write(no, anew=True)
         refused = {each.path for each in self._ledger.refused()}
-        messages = 0 if restore else sum(each.dropped for each in waiting if each.path not in refused)
+        messages = sum(each.dropped for each in waiting if each.path not in refused)
         left = [each.path for each in waiting if each.path in refused]
+        self.write_pending()
         return msgspec.structs.replace(done, messages=messages, refused=left)
 
     def _end(self, halt: Halt | None, *, restore: bool) -> Resumed:

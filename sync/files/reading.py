@@ -7,10 +7,13 @@ held still, and what changed under the reading is not believed (tests/unit/test_
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import hashlib
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -196,6 +199,18 @@ def first_line(path: Path, *, limit_bytes: int = _FIRST_LINE_BYTES) -> bytes:
         with open(descriptor, "rb", closefd=False) as file:
             return file.readline(limit_bytes)
     return b""
+
+
+def give_back_memory() -> None:
+    """Give the system back what a large file took: of that the C library would keep the most for later."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # glibc
 
 
 def _present(path: Path) -> Look:

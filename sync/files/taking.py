@@ -34,6 +34,7 @@ from .reading import (
     TooLarge,
     fingerprint_of,
     first_line,
+    give_back_memory,
     look_at,
     read_settled,
 )
@@ -41,6 +42,7 @@ from .walk import Directory
 
 PATIENCE_S = 2.0
 LOOK_AGAIN_S = 1.0
+_MUCH_BYTES = 16 << 20
 
 _SAID = {
     "birth-restored": "what is written once was changed, and is restored",
@@ -67,6 +69,7 @@ class Taking:
     def __init__(self, store: Store, ledger: Ledger, directory: Directory, pace: Pace, clock: Clock) -> None:
         self._store, self._ledger, self._directory, self._pace = store, ledger, directory, pace
         self._clock = clock
+        self._read_much = False
         self.unsettled: set[Path] = set()
         self.aside: set[Path] = set()
         """What lies aside and must be looked at again: somebody still writes to it."""
@@ -90,10 +93,9 @@ class Taking:
         try:
             if not _is_text(str(path)):
                 raise InvalidInput("its name, or that of its folder, is not UTF-8 text; rename it")
-            if self._ledger.at(self._directory.relative(path)) is not None:
-                self._directory.check_way(path)
-            elif self._directory.in_the_way(path):
-                return None  # what is behind a link, and was never ours, is nobody's business
+            if self._directory.in_the_way(path) and self._ledger.at(self._directory.relative(path)) is None:
+                return None  # it never was ours
+            self._directory.check_way(path)
             return self._take_in_place(path, deletions, at_a_glance=at_a_glance)
         except FileChanged as exc:
             _log.info("%s; it is read again", exc)
@@ -134,10 +136,18 @@ class Taking:
 
     def _read(self, path: Path) -> Found:
         clock = self._clock
-        return read_settled(
+        found = read_settled(
             path, limit_bytes=MAX_FILE_BYTES, patience_s=PATIENCE_S,
             monotonic=clock.monotonic, wall_ns=clock.wall_ns, sleep=clock.sleep,
         )  # fmt: skip
+        self._read_much = self._read_much or len(found.data) > _MUCH_BYTES
+        return found
+
+    def give_back_memory(self) -> None:
+        """Give back what a large file took, once it is taken."""
+        if self._read_much:
+            self._read_much = False
+            give_back_memory()
 
     def _as_written(self, record: Record) -> int | None:
         """The file holds what was last written; if it had been refused, it is mended by that."""

@@ -322,7 +322,7 @@ def test_resume_wants_to_know_which_of_the_two(run: Run, halted: list[Path], way
 
 def test_resume_restore_writes_every_file_and_deletes_nothing(run: Run, store: Store, halted: list[Path]) -> None:
     done = run("files", "resume", "--restore")
-    assert done.out == "Wrote 15 missing files; the files go on, and no session was deleted.\n"
+    assert done.out == "Wrote 15 missing files; the files go on, and nothing was deleted.\n"
     assert all(each.exists() for each in halted)
     assert len(live(store)) == 15
     assert run("files", "status").code == 0

@@ -303,6 +303,17 @@ def test_such_a_save_gets_its_lines_back_and_keeps_what_it_added(desk: Desk):
     assert len(desk.shown(session)) == 31
 
 
+def test_a_line_that_came_back_can_be_deleted_afterwards(desk: Desk):
+    session = _long(desk, 24)
+    _cut(desk, session, 8)
+    desk.mirror.resume(restore=True)
+    path = desk.path(session)
+    lines = path.read_text().splitlines(keepends=True)
+    desk.save(path, "".join(line for line in lines if '"content":"message 20"' not in line))
+    assert len(desk.contents(session)) == 23
+    assert "message 20" not in desk.contents(session)
+
+
 def test_a_save_that_waits_is_forgotten_when_the_file_is_whole_again(desk: Desk):
     session = _long(desk, 30)
     whole = desk.path(session).read_text()

@@ -261,6 +261,39 @@ def test_a_large_file_that_is_put_in_our_place_while_it_is_written_is_refused_wh
     assert [path for path in desk.everything() if ".steno-" in path] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process holds")
+def test_what_a_large_file_took_is_given_back(tmp_path: Path):
+    program = (
+        "from pathlib import Path; from steno.tests.unit import test_files_hostile as tests; "
+        f"print(*tests.held_after_a_large_file(Path({str(tmp_path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, peak, after = map(int, done.stdout.split())
+    assert peak - before > 64 * MIB, "so much it took"
+    assert after - before < 16 * MIB
+
+
+def held_after_a_large_file(folder: Path) -> tuple[int, int, int]:
+    """How many bytes this process holds before a large file is edited, at most, and afterwards."""
+    desk = Desk(folder)
+    path = desk.root / "large.jsonl"
+    row = json.dumps({"role": "user", "content": "x" * 1200}) + "\n"
+    desk.save(path, row * (24 * MIB // len(row)))
+    desk.write()
+    before = _held("VmRSS")
+    with path.open("a") as file:
+        file.write('{"role":"user","content":"added"}\n')
+    desk.mirror.saved([path])
+    desk.write()
+    held = before, _held("VmHWM"), _held("VmRSS")
+    desk.store.close()
+    return held
+
+
+def _held(what: str) -> int:
+    return int(Path("/proc/self/status").read_text().partition(f"{what}:")[2].split()[0]) << 10
+
+
 def _bytes_read() -> int:
     """How much this process has asked of files so far; 0 where the system does not count it."""
     with contextlib.suppress(OSError):
