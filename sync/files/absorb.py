@@ -132,6 +132,8 @@ def absorb(
     save = Save(_with_kept(accepted(mine, decided.ids, previous), kept, base, previous), written)
     if _is_worth_keeping(row, save.accepted, base, previous):
         keep_save(store, row, rev, save)
+        if not decided.actions:
+            store.advance()  # the file is written anew, and who opens that one must not be taken for who saved this one
     return Absorbed(session_row(store, row.no), created, decided, purged)
 
 

@@ -107,8 +107,8 @@ def is_folder(path: Path) -> bool:
 class Differences(msgspec.Struct):
     """Where the directory is not as it was left: files that look otherwise or are new, recorded ones that are gone.
 
-    ``leftovers`` and ``torn`` are files of ours that a crash left. Below a folder that may not be entered every recorded
-    file is told as changed.
+    ``leftovers`` and ``torn`` are files of ours that a crash left. Below a folder that may not be entered every
+    recorded file is told as changed.
     """
 
     changed: list[Path] = []

@@ -215,7 +215,7 @@ class _Store(Store):
 
     def restore(self, session_id: str) -> Any:
         done = super().restore(session_id)
-        self.desk.before = self.desk.shown(session_id)
+        self.desk.before, self.desk.head = self.desk.shown(session_id), _head(self, session_id)
         self.desk.pending.append(lambda: self.desk.restored(session_id))
         return done
 
@@ -312,6 +312,8 @@ class Desk:
         self.left: dict[str, int] = {}
         self.pending: list[Callable[[], None]] = []
         self.parsed = b""
+        self.written_last: dict[str, bytes] = {}
+        self.head: dict[str, Any] = {}
         self.before: dict[str, tuple[bool, dict[str, Any]]] = {}
         self.log: list[tuple[bytes, int]] = []
         self.cursor = 0
@@ -406,18 +408,13 @@ class Desk:
             page = page_of(self.parsed)
             assert page is not None, f"a file was taken that is none: {self.parsed!r}"
             self.before = {} if session_id is None else self.shown(session_id)
-            head = None if session_id is None else store.find(session_id)
+            self.head = _head(store, session_id)
             done = absorb(store, mine, session_id=session_id, **options)
             after = self.shown(done.session.id)
-            if head is not None:
-                now = header(head)
-                shown = {**{path: getattr(now, path) for path in PLAIN}, "tags": now.tags, "metadata": now.metadata, "state": now.state}
-            else:
-                shown = {"title": "", "status": "active", "tags": [], "metadata": {}, "state": {}}
             if done.created and page.named is not None:
                 self.world.judge(lambda named=page.named: self._check_copy(named))
             ids = list(done.plan.ids)
-            taken = Taken(done.session.id, done.created, page, ids, shown, self.before, after)
+            taken = Taken(done.session.id, done.created, page, ids, self.head, self.before, after)
             data = self.parsed
             self.pending.append(lambda: self._taken(taken, data))
             return done
@@ -455,6 +452,7 @@ class Desk:
         assert page is not None
         assert page.named is not None
         self.left[page.named] = self.known
+        self.written_last[page.named] = data
         self.model.rendered(self.name, page.named, page, automatic=self.store.get(page.named).automatic_title)
 
     # What people do
@@ -732,7 +730,7 @@ class Desk:
         assert ours == [], "something lies aside"
         for path, data in self.unread:
             page = page_of(data)
-            if page is None:  # it was mended
+            if page is None or data == self.written_last.get(page.named or ""):  # mended, or as it is
                 continue
             holders = [key for key in self.model.opened if key[0] == self.name and key[2:] == (page.named, page.rev)]
             same = any(self.model.says_nothing_new(self.name, key[1], page) for key in holders)
@@ -825,6 +823,13 @@ def _default(value: Any, default: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return json.dumps(value, sort_keys=True)
+
+
+def _head(store: Store, session: str | None) -> dict[str, Any]:
+    row = None if session is None else store.find(session)
+    if row is None:
+        return {"title": "", "status": "active", "tags": [], "metadata": {}, "state": {}}
+    return {name: getattr(header(row), name) for name in (*PLAIN, "tags", "metadata", "state")}
 
 
 def _line(shown: Any) -> dict[str, Any]:

@@ -323,7 +323,8 @@ class Model:
                 text = _text(line)
                 if text in earlier and text in now:
                     assert id_ == earlier[text], f"the line {text} was saved again and became {id_}, {earlier[text]}"
-        known = [id_ for id_ in taken.ids if id_ in taken.before]
+        said = [line.get("id", id_) for line, id_ in zip(taken.page.lines, taken.ids, strict=True)]
+        known = [id_ for id_ in said if id_ in taken.before]
         places = {id_: place for place, id_ in enumerate(taken.after)}
         assert [each for each in taken.after if each in taken.before] == [*taken.before], "messages changed places"
         if [*map(places.__getitem__, known)] == sorted(map(places.__getitem__, known)):

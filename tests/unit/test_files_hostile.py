@@ -115,6 +115,53 @@ def _tree(folder: Path) -> dict[str, object]:
     }
 
 
+# What a formatter makes of a file
+
+
+def _formatted(path: Path, *, indent: int | None = 2) -> str:
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    return "\n".join(json.dumps(dict(sorted(row.items())), indent=indent) for row in rows)
+
+
+@pytest.mark.parametrize("indent", [None, 0, 4])
+def test_a_formatted_file_is_no_edit_and_is_written_a_line_each_again(desk: Desk, indent: int | None):
+    session = desk.session("one", "two", tags=["b", "a"], metadata={"z": 1, "a": {"b": [1, {}]}})
+    desk.write()
+    path, written = desk.path(session), desk.path(session).read_text()
+    changes = desk.store.execute("SELECT count(*) FROM revisions").fetchall()
+    desk.save(path, _formatted(path, indent=indent))
+    desk.write()
+    assert path.read_text().splitlines()[1:] == written.splitlines()[1:]
+    assert desk.store.execute("SELECT count(*) FROM revisions").fetchall() == changes
+    assert desk.mirror.refused() == []
+
+
+def test_an_edit_in_a_formatted_file_is_an_edit(desk: Desk):
+    session = desk.session("one", "two", "three")
+    desk.write()
+    path = desk.path(session)
+    text = _formatted(path).replace('"content": "two"', '"content": "2"')
+    desk.save(path, text + '\n{\n  "role": "user",\n\n  "content": "four" }')
+    desk.write()
+    assert desk.contents(session) == desk.shown(session) == ["one", "2", "three", "four"]
+
+
+def test_a_formatted_file_under_another_name_is_its_session(desk: Desk, running: bool):
+    session, other = desk.session("one"), desk.session("other")
+    desk.write()
+    path = desk.path(session)
+    renamed = path.with_name("formatted.jsonl")
+    renamed.write_text(_formatted(path))
+    path.unlink()
+    if running:
+        desk.mirror.vanished(desk.mirror.saved([path, renamed]))
+    else:
+        desk.opened()
+    desk.write()
+    assert desk.live() == sorted([session, other])
+    assert desk.path(session) == renamed
+
+
 # What stands in a file
 
 

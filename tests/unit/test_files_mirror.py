@@ -888,6 +888,18 @@ def test_a_save_that_changed_nothing_is_the_last_one_all_the_same(desk: Desk):
     assert list(conflicts(desk.store)) == []
 
 
+def test_a_save_that_changed_nothing_is_not_held_against_who_opened_the_file_after_it(desk: Desk):
+    session = desk.session("one", title=None)
+    desk.write()
+    path = desk.path(session)
+    desk.save(path, path.read_text().replace('"title":"one"', '"title":""'))
+    opened = path.read_text()
+    desk.store.update(session, fields={"title": "Given by hand"})
+    desk.write()
+    desk.save(path, opened.replace('"content":"one"', '"content":"1"'))
+    assert desk.store.get(session).title == "Given by hand"
+
+
 def test_the_saves_that_are_kept_of_a_session_are_few(desk: Desk):
     session = desk.session("one")
     desk.write()
