@@ -214,11 +214,8 @@ def take_displaced(both: Pair, at: str) -> None:
 def write_without_exchange(both: Pair, at: str) -> None:
     laptop, _ = both
     add(laptop, "three")
-    process = subprocess.Popen(
-        [sys.executable, "-c", WITHOUT_EXCHANGE], env=laptop.environment(STENO_KILL_AT=at), stderr=subprocess.PIPE
-    )
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, said
+    laptop.daemon = laptop.run("-c", WITHOUT_EXCHANGE, STENO_KILL_AT=at)
+    assert killed(laptop.daemon), f"never passed {at}: {laptop.log()[-1500:]}"
     ends_well(both, "one", "two", "three")
 
 
