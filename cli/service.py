@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..daemon.listener import Listening
-    from ..sync.files.mirror import Mirror
 
 _PASSPHRASE_FILE = click.option(
     "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the passphrase from this file."

@@ -132,14 +132,15 @@ class Edit:
         places = {tag: int(value_of(text)) for tag, text in shown.items() if text != REMOVED}
         for tag in sorted(places.keys() - set(tags)):
             self.set(f"tags/{tag}", REMOVED)
-        last = 0
+        last = 0, ""
         for tag in tags:
             place = places.get(tag, 0)
-            if place <= last:
-                place = max([last, *places.values()]) + 1 if tag not in places else last + 1
+            # Two devices may have put two into one place: these stand by name.
+            if tag not in places or (place, tag) <= last:
+                place = max([last[0], *places.values()]) + 1 if tag not in places else last[0] + 1
                 self.set(f"tags/{tag}", text_of(place))
                 places[tag] = place
-            last = place
+            last = place, tag
 
     def finish(self, *, touched_ms: int | None = None) -> None:
         """Bring the caches of everything written up to date; without a write it does nothing.

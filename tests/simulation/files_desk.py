@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import pytest
@@ -88,7 +89,7 @@ class World:
             desk.close()
 
     def judge(self, told: Callable[[], None]) -> None:
-        """Tell the model; what it objects to is said when the work is done, for a mirror passes over a fault of one file."""
+        """Tell the model; what it objects to is said when the work is done: a mirror passes over one file's fault."""
         try:
             told()
         except Exception as exc:  # noqa: BLE001
@@ -195,7 +196,9 @@ class _Watched(Transaction):
             self.desk.world.point()
         super().__enter__()
 
-    def __exit__(self, kind: Any, exc: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         super().__exit__(kind, exc, trace)
         if not self.store.depth:
             self.desk.ended(committed=kind is None)
@@ -206,7 +209,7 @@ class _Watched(Transaction):
 class _Store(Store):
     """Tells the model what a mirror does to whole sessions."""
 
-    desk: Desk
+    desk: Desk  # pyright: ignore[reportUninitializedInstanceVariable]
 
     def delete(self, session_id: str, *, known_seq: int | None = None) -> Any:
         done = super().delete(session_id, known_seq=known_seq)
@@ -226,7 +229,7 @@ class Editor:
     def __init__(self, desk: Desk, path: Path, page: Page) -> None:
         assert page.header is not None
         self.desk, self.path = desk, path
-        self.header = {key: value for key, value in page.header.items()}
+        self.header = dict(page.header)
         self.lines = [dict(line) for line in page.lines]
         self.at_first = json.dumps([self.header, self.lines])
         self.broken = ""
@@ -384,7 +387,8 @@ class Desk:
         }
         assert knew, f"{session} was deleted, whose file nobody took away"
         # Where several files of it went, each knew something else; what the mirror believes to be gone counts.
-        self.model.say(self.name, (session, "", "deleted"), next(filter(self._is_so(session), sorted(knew, reverse=True)), max(knew)))
+        of_it = filter(self._is_so(session), sorted(knew, reverse=True))
+        self.model.say(self.name, (session, "", "deleted"), next(of_it, max(knew)))
 
     def _is_so(self, session: str) -> Callable[[int], bool]:
         """Whether a session shows what it would after a deletion by somebody who knew so much."""
@@ -423,7 +427,8 @@ class Desk:
 
     def _check_copy(self, named: str) -> None:
         others = self._naming(named)
-        assert self.world.disturbed or len(others) > 1 or not self.known & self.model.sessions.get(named, 0), f"{named} became two: {others}"
+        known = self.known & self.model.sessions.get(named, 0)
+        assert self.world.disturbed or len(others) > 1 or not known, f"{named} became two: {others}"
 
     def _taken(self, taken: Taken, data: bytes) -> None:
         self.model.taken(self.name, taken)
@@ -435,7 +440,8 @@ class Desk:
         row = self.store.find(session)
         if row is None:
             return {}
-        return {each.id: (bool(each.hidden), _line(message(each))) for each in self.store.message_rows(row.no, hidden=True)}
+        rows = self.store.message_rows(row.no, hidden=True)
+        return {each.id: (bool(each.hidden), _line(message(each))) for each in rows}
 
     def _naming(self, session: str) -> list[Path]:
         found = []
@@ -577,7 +583,8 @@ class Desk:
             self.model.say(self.name, (session, "", "deleted"), 0)
         if row.status == "archived":
             self.model.say(self.name, (session, "", "status"), "active")
-        done = self.programs.append(session, NewMessage(role="user", content=text, after=after, metadata={"by": "program"}))
+        new = NewMessage(role="user", content=text, after=after, metadata={"by": "program"})
+        done = self.programs.append(session, new)
         self.model.message_born(self.name, session, done.id, _line(done))
 
     def edit(self, session: str, id_: str, changes: dict[str, Any]) -> None:
@@ -773,7 +780,8 @@ class Desk:
         for name in ("metadata", "state"):
             document = getattr(now, name)
             for key in self._keys(row.id, "", name) | document.keys():
-                conflicting |= self._check_value(row, None, (row.id, "", f"{name}/{key}"), document.get(key, GONE), GONE)
+                where = (row.id, "", f"{name}/{key}")
+                conflicting |= self._check_value(row, None, where, document.get(key, GONE), GONE)
         for tag in self._keys(row.id, "", "tags") | {*now.tags}:
             values = {write.value for write in self.model.heads(self.known, (row.id, "", f"tags/{tag}"))}
             assert (True if tag in now.tags else GONE) in values, f"the tag {tag} of {row.id}"
@@ -786,7 +794,8 @@ class Desk:
             conflicting |= self._check_value(row, each, (session, id_, path), line.get(path), None)
         document = line.get("metadata") or {}
         for key in self._keys(session, id_, "metadata") | document.keys():
-            conflicting |= self._check_value(row, each, (session, id_, f"metadata/{key}"), document.get(key, GONE), GONE)
+            where = (session, id_, f"metadata/{key}")
+            conflicting |= self._check_value(row, each, where, document.get(key, GONE), GONE)
         return conflicting
 
     def _check_value(self, row: Any, each: Any, where: Any, value: Any, default: Any) -> set[Any]:
@@ -864,7 +873,7 @@ def wired(worlds: Callable[[], World | None]) -> Generator[pytest.MonkeyPatch]:
         return remembered
 
     def absorbing(absorb: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given, **options: desk().absorbing(absorb)(*given, **options)
+        return lambda *given, **options: desk().absorbing(absorb)(*given, **options)  # noqa: PLW0108  by who runs it
 
     def write(path: Path, parts: Iterable[bytes]) -> Any:
         data = b"".join(parts)

@@ -240,7 +240,7 @@ class Model:
         before, said = opened.header or {}, 0
         for path in PLAIN:
             old, new, now = (_plain(path, each.get(path)) for each in (before, header, taken.header))
-            if new == (None if taken.created else old) or new == now:
+            if new in (None if taken.created else old, now):
                 continue
             if path == "title" and (not new or new == opened.automatic):
                 said |= self.tell_late(device, (taken.session, "", path), None, opened.knew)

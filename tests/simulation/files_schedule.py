@@ -24,8 +24,8 @@ SAVES = {"in place": 3, "rename": 2, "backup": 1, "halves": 2, "": 1}
 FILES = {"move": 2, "copy": 2, "remove": 1, "move over": 1}
 PROGRAMS = {
     "append": 4, "content": 3, "delete message": 2, "append behind": 1, "sender": 1, "metadata": 1, "title": 1,
-    "status": 1, "state": 1, "header metadata": 1, "add tag": 1, "remove tag": 1, "create": 1, "delete": 1, "restore": 1,
-    "append to any": 1,
+    "status": 1, "state": 1, "header metadata": 1, "add tag": 1, "remove tag": 1, "create": 1, "delete": 1,
+    "restore": 1, "append to any": 1,
 }  # fmt: skip
 WORK: dict[str, Callable[[Desk], None]] = {
     "write": lambda at: at.some_writing(once=False),
@@ -65,7 +65,8 @@ def schedule(seed: int) -> list[Step]:
 
 
 def _edit(rng: random.Random) -> tuple[Any, ...]:
-    changes = tuple((_one(rng, CHANGES), rng.randrange(8), rng.randrange(8)) for _ in range(rng.choice([0, 1, 1, 1, 2, 3])))
+    count = rng.choice([0, 1, 1, 1, 2, 3])
+    changes = tuple((_one(rng, CHANGES), rng.randrange(8), rng.randrange(8)) for _ in range(count))
     return changes, rng.randrange(2), _one(rng, SAVES), rng.randrange(6)
 
 
@@ -107,11 +108,12 @@ def _play(world: World, step: Step) -> None:
     match step.what:
         case "edit":
             changes, slot, save, patience = how
-            world.do(lambda: _at_editor(world, desk, changes, slot, save, patience))
+            world.do(lambda: _at_editor(world, desk, changes, slot, (save, patience)))
         case "file":
             world.do(lambda: _at_files(desk, *how))
         case "program":
-            world.do(lambda: _program(desk, *how, _words(world, how[-1])))
+            what, session, message, number = how
+            world.do(lambda: _program(desk, what, session, message, number, _words(world, number)))
         case "exchange":
             world.do(lambda: _exchange(desk, world.other(desk), how[0]))
         case "hear":
@@ -163,12 +165,15 @@ def _at_files(desk: Desk, what: str, file: int, to: int) -> None:
         desk.moves(path, other if what == "move over" else desk.root / PLACES[to % len(PLACES)])
 
 
-def _at_editor(world: World, desk: Desk, changes: Any, slot: int, how: str, patience: int) -> None:
-    """Change some of a buffer, then save it, but for an empty ``how``."""
+def _at_editor(world: World, desk: Desk, changes: Any, slot: int, saving: tuple[str, int]) -> None:
+    """Change some of a buffer, then save it, but for an empty way to save."""
     editor = desk.editor(slot)
-    for what, at, number in changes if editor else ():
+    if editor is None:
+        return
+    for what, at, number in changes:
         _change(editor, what, at, number, _words(world, number))
-    if editor and how:
+    how, patience = saving
+    if how:
         editor.save(how, patience=patience)
 
 

@@ -140,6 +140,15 @@ def test_a_tag_added_writes_no_other_tag(store: Store):
     assert {path for path in after if after[path] != before.get(path)} == {"tags/c"}
 
 
+def test_tags_that_two_devices_put_in_one_place_stay_there_when_another_is_added(store: Store, session: SessionRow):
+    for tag in "ab":
+        _write(store, session, f"tags/{tag}", 1)
+    before = family(store, session.no, 0, "tags")
+    assert store.update(session.id, add_tags=["c"]).tags == ["a", "b", "c"]
+    after = family(store, session.no, 0, "tags")
+    assert {path for path in after if after[path] != before.get(path)} == {"tags/c"}
+
+
 def test_a_tag_removed_is_a_removal_and_no_null(store: Store):
     session_id = store.create(tags=["a"]).id
     store.update(session_id, tags=[])

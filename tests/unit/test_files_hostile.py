@@ -104,6 +104,12 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     assert _tree(folder) == before
 
 
+def _look(path: Path) -> tuple[int, ...]:
+    """What a path looks like, but for when it was last looked at."""
+    status = path.lstat()
+    return status.st_mode, status.st_ino, status.st_nlink, status.st_uid, status.st_size, status.st_mtime_ns
+
+
 def _tree(folder: Path) -> dict[str, object]:
     return {
         str(path.relative_to(folder)): (
@@ -474,10 +480,10 @@ def test_what_is_no_file_in_the_place_of_one_is_refused_and_left_alone(
     two = Two(desk)
     two.path.unlink()
     thing(two.path, outside)
-    before = two.path.lstat()
+    before = _look(two.path)
     two.go_on(running=running)
     assert "is no plain file" in two.refused()[2]
-    assert two.path.lstat() == before
+    assert _look(two.path) == before
     _remove(two.path)
     two.path.write_text("")
     two.path.unlink()
@@ -563,10 +569,10 @@ def test_what_stands_in_the_place_of_a_folder_holds_what_lies_below_it_and_nothi
     folder = two.path.parents[1 - depth]
     aside = folder.rename(desk.root.parent / "aside")
     thing(folder, outside)
-    before = folder.lstat()
+    before = _look(folder)
     two.go_on(running=running, also=[folder])
     assert f"{folder.relative_to(desk.root)} is no folder" in two.refused()[2]
-    assert folder.lstat() == before
+    assert _look(folder) == before
     folder.unlink()
     aside.rename(folder)
     two.is_whole_again()
