@@ -58,8 +58,8 @@ class Writing:
         upto = min(last, ahead.upto + CHUNK)
         began_s, owed = self._pace.now(), self._ledger.owed()
         waiting = dict.fromkeys(sorted({*ahead.waiting, *owed, *self._changed(ahead.upto, upto)}), 0.0)
-        for no in list(waiting):
-            if self._stopping() or self._pace.now() - began_s > SLICE_S:
+        for taken, no in enumerate(list(waiting)):
+            if self._stopping() or (taken and self._pace.now() - began_s > SLICE_S):
                 break
             wait = self._write_in_time(no, anew=no in owed)
             if wait is None:

@@ -266,7 +266,7 @@ def lived(folder: Path, *, compress: bool) -> dict[str, Any]:
 
 def mirrored(store: Store, root: Path) -> Any:
     """The files of a store, and the messages that a person's edit of them makes."""
-    mirror = Mirror(store, root, monotonic=itertools.count().__next__)
+    mirror = Mirror(store, root)
     mirror.start()
     while mirror.write_pending() is not None:
         pass
