@@ -318,7 +318,7 @@ def test_values_that_were_beaten_are_gone_everywhere_when_a_history_is_purged(pa
 
 
 def change(life: int, register: RegisterState | None) -> Batch:
-    birth = SessionBirth(CLOCK, 2, NOW_MS, None, None)
+    birth = SessionBirth(CLOCK + 9, 2, NOW_MS, None, None)  # later than ours, whatever the names of the devices
     registers = [] if register is None else [register]
     return Batch(1, {0: SENDER}, [SessionChange("s", life, [birth], 0, registers, [])])
 
