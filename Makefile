@@ -30,7 +30,7 @@ demo: .venv/.runtime
 
 # `pytest`, not `python -m pytest`: that would put the root on sys.path and `storage` beside `steno.storage`.
 test: .venv/.dev
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 acceptance: .venv/.dev
 	@$(BIN)/pytest -m check --acceptance -q -r fE $(ARGS)

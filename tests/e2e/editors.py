@@ -434,7 +434,7 @@ class Nano(OnScreen):
     command: ClassVar[tuple[str, ...]] = ("nano",)
 
     def ready(self) -> None:
-        self.terminal.wait("GNU nano")
+        self.terminal.wait("^X Exit")  # the title gives way to a long path
 
     def change(self, old: str, new: str) -> None:
         self.terminal.type(f"\x1c{quoted(old)}\r{quoted(new)}\r")
