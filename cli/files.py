@@ -12,24 +12,28 @@ import click
 import msgspec
 
 from ..daemon import control
-from ..daemon.status import files_status, history_keeps
+from ..daemon.status import files_status, history_keeps, lately
+from ..storage.database import wall_ms
 from ..storage.errors import Incomplete, InvalidInput
 from ..storage.home import Home
 from ..storage.store import Store
 from ..sync.files.breaker import halt_of
 from ..sync.files.ledger import Ledger
+from ..sync.files.reports import at_place
 from ..sync.files.verify import Difference, Place, verify
 from .editing import edit
-from .keeper import at_place, keeper, standing
+from .keeper import keeper, standing
 from .options import examples, format_option
 from .progress import Progress
 from .stores import opened
 from .terminal import local_time, note, print_json, safe_line
 
+_RESUMING = "see `steno files status`, and say what to do with `steno files resume --restore` or `--delete`"
 _MENDING = "`steno files rebuild` takes up edits and writes the rest anew; what is refused must be mended first"
+_MOST_REPORTS = 20
 _WATCHED = {
     True: "saves are taken at once",
-    False: "this file system says nothing of saves; it is looked at now and then",
+    False: "no, since nothing tells of saves there; the files are looked at now and then",
     None: "no, since no daemon runs: `steno daemon start`",
 }
 
@@ -98,7 +102,7 @@ def verify_files(*, as_json: bool) -> None:
     home = _home()
     compared, wrong, found = 0, 0, list[Difference]()
     with opened(home.database) as store, _progress() as progress:
-        total = Ledger(store).count()
+        total, halted = Ledger(store).count(), halt_of(store) is not None
         after: Place | None = Place()
         while after is not None:
             part = verify(store, home.sessions, after)
@@ -116,7 +120,7 @@ def verify_files(*, as_json: bool) -> None:
     else:
         note(f"Compared {_counted(compared, 'file')}; not as it should be: {wrong:,}.")
     if wrong:
-        raise Incomplete(count=wrong, hint=_MENDING)
+        raise Incomplete(count=wrong, hint=_RESUMING if halted else _MENDING)
 
 
 @files.command(short_help="Write anew what is missing or differs.", epilog=examples("steno files rebuild"))
@@ -169,6 +173,8 @@ def resume(*, restore: bool, delete: bool, yes: bool, as_json: bool) -> None:
         click.echo(f"Wrote {missing}{kept}; the files go on, and nothing was deleted.")
     for path in done.refused:
         note(f"{path} was not taken: see `steno files status`")
+    for line in done.kept:
+        note(line)
     if done.restored:
         click.echo(f"Restored {_counted(done.restored, 'session')} that had been deleted just before.")
 
@@ -204,7 +210,16 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         for each in found["refused"]
     ]
     facts += [("Note", history_keeps(each)) for each in found["taken_out"]]
-    return facts
+    return [*facts, *_reported(found)]
+
+
+def _reported(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What came of saves in the last day beyond what was asked for, the latest first."""
+    shown = lately(found, now_ms=wall_ms())[:_MOST_REPORTS]
+    lines = [f"{local_time(each['at'])}, {each['path']}: {each['text']}" for each in shown]
+    more = len(found["reports"]) - len(shown)
+    lines += [f"{more} more: `steno files status --json`"] if more else []
+    return [("Reported", each) for each in lines]
 
 
 def _advice(found: dict[str, Any]) -> str:

@@ -86,11 +86,6 @@ def standing(file: SessionFile) -> str:
     return file.path
 
 
-def at_place(path: str, line: int, column: int) -> str:
-    """A place in a file as editors and compilers write it, as far as it is known: ``path:line:column``."""
-    return ":".join([path, *(str(each) for each in (line, column) if each)])
-
-
 class _Daemon:
     def __init__(self, client: DaemonClient) -> None:
         self._client = client

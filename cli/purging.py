@@ -79,7 +79,7 @@ def purge(
     else:
         for line in _lines(ids, messages, history=history):
             click.echo(line)
-        _tell(home, remains, history=history)
+        _tell(home, ids, remains, history=history)
 
 
 def _check_use(
@@ -172,10 +172,14 @@ def _lines(ids: list[str], messages: tuple[str, ...], *, history: bool) -> list[
     return [safe_line(f"Purged {of}session {each}") for each in ids]
 
 
-def _tell(home: Home, remains: Remains, *, history: bool) -> None:
+def _tell(home: Home, ids: list[str], remains: Remains, *, history: bool) -> None:
     """Say where the words may still stand."""
+    from ..sync.files.session_file import set_aside_of  # noqa: PLC0415  only where something was purged
+
     for path in remains.files:
         note(f"The file {home.sessions / path} is still as it was: the daemon sees to it, or see `steno status`.")
+    for path in set_aside_of(home.sessions, ids):
+        note(safe_line(f"{path} may hold what was purged; remove it."))
     for problem in remains.problems:
         note(f"{problem[:1].upper()}{problem[1:]}.")
     if remains.unsent:
@@ -183,6 +187,6 @@ def _tell(home: Home, remains: Remains, *, history: bool) -> None:
             f"Sealed and waiting to be sent as they are: {remains.unsent} segments, unreadable without the vault's key."
         )
     if home.vault_file.exists():
-        others = "keep the earlier texts that they have" if history else "remove it when they sync"
-        note(f"What was sent to the remote stays there, sealed. Other devices {others}.")
+        others = "keep the earlier texts that they have and sent" if history else "remove it, and what they sent, then"
+        note(f"What this device sent goes from the remote when it syncs. Other devices {others}.")
     note("Not touched: forks, exports, copies by other programs, and names of files in logs.")

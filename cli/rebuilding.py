@@ -99,7 +99,7 @@ def _rebuilt(home: Home, *, files_only: bool, progress: Progress) -> Outcome:
             store.execute("PRAGMA synchronous = OFF")  # it is made durable as a whole
             begin(store, lost)
             if found is not None:
-                report = asyncio.run(_pull(store, found, progress))
+                report = asyncio.run(_pull(home, store, found, progress))
                 done.problems += report.problems
             done.from_remote = store.count()[1]
             taken = take_files(store, home.sessions, surveyed, lost=lost.devices, aside=aside, told=progress.say)
@@ -129,10 +129,12 @@ def _lost(home: Home, device: str | None, last_seq: int) -> Former:
     return Former(devices, max(known.seq, last_seq), known.clock)
 
 
-async def _pull(store: Store, found: Membership, progress: Progress) -> SyncReport:
+async def _pull(home: Home, store: Store, found: Membership, progress: Progress) -> SyncReport:
     """Take in all that the remote holds. Nothing is sent: nobody knows yet whether this store will be."""
+    from ..daemon.lock import vault_lock  # noqa: PLC0415
     from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
     from ..sync.vault.remote import open_remote  # noqa: PLC0415
+    from ..sync.vault.rotation import HomeKeys  # noqa: PLC0415
 
     async def telling(call: Callable[[], _T], /) -> _T:
         result = call()
@@ -143,7 +145,8 @@ async def _pull(store: Store, found: Membership, progress: Progress) -> SyncRepo
         remote = open_remote(found.url)
         try:
             engine = VaultEngine(
-                store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=secrets.token_bytes,
+                store, remote, vault=found.vault, keyring=HomeKeys(home, found, lock=lambda: vault_lock(home)),
+                now_ms=wall_ms, draw=secrets.token_bytes,
                 work=telling,
             )  # fmt: skip
             return await engine.pull()
@@ -162,6 +165,7 @@ def _count(done: Outcome, store: Store, taken: Rebuilt) -> None:
 def _mirrored(store: Store, home: Home, progress: Progress) -> list[str]:
     """Let the directory be the new store's; return what is wrong with its files, which holds up nothing."""
     from ..sync.files.mirror import Mirror  # noqa: PLC0415
+    from ..sync.files.reports import at_place  # noqa: PLC0415
 
     mirror = Mirror(store, home.sessions)
     try:
@@ -170,7 +174,11 @@ def _mirrored(store: Store, home: Home, progress: Progress) -> list[str]:
             progress.say("writing the files")
     except StenoError as exc:
         return [exc.line]
-    return [f"{each.path}, line {each.line}: {each.reason}" for each in mirror.refused()]
+    return [f"{at_place(each.path, each.line, each.column)}: {each.reason}" for each in mirror.refused()]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _print(home: Home, done: Outcome, *, as_json: bool) -> None:
@@ -179,14 +187,15 @@ def _print(home: Home, done: Outcome, *, as_json: bool) -> None:
         return
     click.echo(safe_line(f"Rebuilt {home.database} ({done.reason}); this is device {done.device} now."))
     click.echo(
-        f"{done.sessions:,} sessions with {done.messages:,} messages: {done.from_remote:,} from the remote, "
-        f"{done.from_files:,} from the files."
+        f"{_counted(done.sessions, 'session')} with {_counted(done.messages, 'message')}: "
+        f"{done.from_remote:,} from the remote, {done.from_files:,} from the files."
     )
     click.echo(f"{NOT_IN_FILES}.")
     if done.edits:
-        click.echo(f"{done.edits:,} values in files had never been sent; `steno conflicts` shows what they replace.")
+        edits = _counted(done.edits, "value")
+        click.echo(f"{edits} in files had never been sent; `steno conflicts` shows what was replaced.")
     if done.yielded:
-        click.echo(f"{done.yielded:,} values in files yield to what others wrote.")
+        click.echo(f"To what others wrote {_counted(done.yielded, 'value')} in files yielded.")
     if done.aside:
         click.echo(safe_line(f"Files that showed something else are kept as they were in {done.aside}"))
     if done.kept:

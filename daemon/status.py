@@ -7,12 +7,15 @@ from typing import Any
 import msgspec
 
 from ..storage.home import Home
-from ..storage.model import format_ms
+from ..storage.identity import IDENTIFIED
+from ..storage.model import format_ms, parse_time
 from ..storage.store import Store
 from ..sync.files.breaker import Halt, halt_of
 from ..sync.files.ledger import Ledger, RefusedFile, TakenOut
+from ..sync.files.reports import at_place, report_json, reports
 
 _MOST_NOTES = 5
+_LATELY_MS = 86_400_000
 _UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2"
 _UNSENT_MESSAGES = (
     "SELECT count(*) FROM messages m WHERE seq > ?1 AND (local_seq > ?2 OR edited AND EXISTS "
@@ -28,7 +31,7 @@ def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -
     incomplete = [row[0] for row in store.execute("SELECT id FROM sessions WHERE incomplete ORDER BY id LIMIT 20")]
     found: dict[str, Any] = {
         "home": str(home.data),
-        "device": store.device,
+        "device": store.meta("device"),
         "sessions": sessions,
         "messages": messages,
         "conflicts": conflicts,
@@ -42,7 +45,12 @@ def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -
         here = found.get(part)
         found[part] = {**here, **values} if isinstance(here, dict) else values
     found["problems"] = _problems(found)
-    found["notes"] = _notes(found["files"]["taken_out"])
+    found["notes"] = [
+        *_on_identity(store),
+        *(found["vault"] or {}).get("notes", []),
+        *_notes(found["files"]["taken_out"]),
+        *_on_reports(found["files"], now_ms=store.now_ms()),
+    ]
     return found
 
 
@@ -58,6 +66,7 @@ def files_status(store: Store, home: Home) -> dict[str, Any]:
         "halted": None if halt is None else _halted(halt),
         "stopped": None,
         "taken_out": [_taken_out(each) for each in ledger.taken_out()],
+        "reports": [report_json(each) for each in reports(store)],
     }
 
 
@@ -73,11 +82,6 @@ def _taken_out(found: TakenOut) -> dict[str, Any]:
     return {"session": found.session, "at": format_ms(found.at_ms), "messages": found.messages}
 
 
-def _place(refused: dict[str, Any]) -> str:
-    parts = [f", {name} {refused[name]}" for name in ("line", "column") if refused[name]]
-    return refused["path"] + "".join(parts)
-
-
 def _notes(taken_out: list[dict[str, Any]]) -> list[str]:
     """What a person should know and need not do anything about, one line each."""
     notes = [history_keeps(each) for each in taken_out[:_MOST_NOTES]]
@@ -85,19 +89,38 @@ def _notes(taken_out: list[dict[str, Any]]) -> list[str]:
     return [*notes, *([f"so it is with {more} more sessions: see `steno files status`"] if more else [])]
 
 
+def _on_identity(store: Store) -> list[str]:
+    """What came of a copy of this home in the last day."""
+    said = store.meta(IDENTIFIED)
+    found = msgspec.json.decode(said) if said else None
+    return [found["note"]] if found and parse_time(found["at"]) > store.now_ms() - _LATELY_MS else []
+
+
+def _on_reports(files: dict[str, Any], *, now_ms: int) -> list[str]:
+    count = len(lately(files, now_ms=now_ms))
+    return [f"{count} report{'s' * (count > 1)} on files saved by hand: see `steno files status`"] if count else []
+
+
+def lately(files: dict[str, Any], *, now_ms: int) -> list[dict[str, Any]]:
+    """The reports of the last day: those that a person is shown unasked."""
+    return [each for each in files["reports"] if parse_time(each["at"]) > now_ms - _LATELY_MS]
+
+
 def history_keeps(taken_out: dict[str, Any]) -> str:
     """The line on a session from whose file somebody took text that is not gone yet."""
     session, messages = taken_out["session"], taken_out["messages"]
     return (
         f"session {session}: text of {messages} message{'s' * (messages > 1)} was taken out by hand; "
-        f"the history keeps it until `steno purge {session} --history`, and a remote keeps what was sent to it"
+        f"the history keeps it, here and where it was sent, until `steno purge {session} --history`"
     )
 
 
 def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     if not home.vault_file.exists():
         return None
+    from ..sync.vault.ledger import standing  # noqa: PLC0415
     from ..sync.vault.membership import membership  # noqa: PLC0415  cryptography: only where there is a vault
+    from ..sync.vault.pause import paused_until  # noqa: PLC0415
 
     found = membership(home)
     if found is None:
@@ -107,12 +130,17 @@ def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     aside = store.execute(
         "SELECT name, problem FROM objects WHERE vault = ? AND problem != '' ORDER BY name", (found.vault,)
     ).fetchall()
+    until_ms = paused_until(store, now_ms=store.now_ms())
     unsent = sum(store.one(sql, (sent, floor))[0] for sql in (_UNSENT_SESSIONS, _UNSENT_MESSAGES))
+    stands = standing(store, found.vault)
     return {
         "remote": found.url,
         "id": found.vault,
+        "problems": stands.problems,
+        "notes": stands.notes,
         "not_sent": unsent,
         "pending_segments": pending,
+        "paused_until": None if until_ms is None else format_ms(until_ms),
         "set_aside": [{"object": name, "problem": problem} for name, problem in aside],
     }
 
@@ -128,7 +156,8 @@ def _behind(store: Store, consumer: str) -> int:
 def _problems(found: dict[str, Any]) -> list[str]:
     """What a person should look at, one line each."""
     files, vault = found["files"], found["vault"] or {}
-    problems = [f"{_place(each)}: {each['reason']}" for each in files["refused"]]
+    refused = [(at_place(each["path"], each["line"], each["column"]), each["reason"]) for each in files["refused"]]
+    problems = [f"{place}: {reason}" for place, reason in refused]
     if files["halted"]:
         problems.append(files["halted"]["reason"])
     elif files["stopped"]:

@@ -1,13 +1,14 @@
 """What the file system says happened, brought to the event loop.
 
 Events are hints: every consumer also looks by itself now and then, since watchers overflow, and
-network mounts say nothing (tests/e2e/test_daemon.py).
+network mounts say nothing (tests/e2e/test_daemon.py, tests/e2e/test_lost_events.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,18 +24,31 @@ _QUIET = frozenset({"opened", "closed_no_write"})
 
 
 class _Handler(FileSystemEventHandler):
+    """Tells the loop of many paths by one call: a flood of calls fills its pipe, and a signal to stop is lost there."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, happened: Callable[[Path], None]) -> None:
         self._loop = loop
         self._happened = happened
+        self._lock = threading.Lock()
+        self._paths: dict[Path, None] = {}
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in _QUIET or (event.is_directory and event.event_type == "modified"):
             return
         for path in {event.src_path, event.dest_path} - {""}:
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._happened, Path(str(path)))
+            with self._lock:
+                awaited = bool(self._paths)
+                self._paths[Path(str(path))] = None
+            if not awaited and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._tell)
         if isinstance(event, DirDeletedEvent):
             _log.debug("%s was removed", event.src_path)
+
+    def _tell(self) -> None:
+        with self._lock:
+            paths, self._paths = self._paths, {}
+        for path in paths:
+            self._happened(path)
 
 
 class _Overflow(logging.Handler):
@@ -88,9 +102,13 @@ class Watcher:
 
     async def stop(self) -> None:
         """Stop watching."""
+        await asyncio.to_thread(self.end)
+
+    def end(self) -> None:
+        """Stop watching, and wait until that is done."""
         _watchdog_log.removeHandler(self._overflow)
         self._observer.stop()
-        await asyncio.to_thread(self._observer.join)
+        self._observer.join()
 
 
 def is_remote(folder: Path, mounts: Path = _MOUNTS) -> bool:

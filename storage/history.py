@@ -6,6 +6,7 @@ it stood, and every message keeps the number at which it arrived (tests/unit/tes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -39,7 +40,6 @@ class Past:
         self._store = store
         self._session = session
         self.seq = seq
-        self._messages: list[tuple[MessageRow, Message]] | None = None
         self._states = self._changed_since()
 
     def register(self, row: MessageRow | None, path: str) -> Register:
@@ -80,30 +80,26 @@ class Past:
         contents = (shown.content for _, shown in self.messages() if shown.role == "user")
         return next((automatic_title(content) for content in contents if plain_text(content).strip()), "")
 
-    def messages(self) -> list[tuple[MessageRow, Message]]:
-        """The messages that were shown then, in the order of now, each with its row of now."""
-        if self._messages is None:
-            self._messages = self._shown_messages()
-        return self._messages
-
-    def _shown_messages(self) -> list[tuple[MessageRow, Message]]:
+    def messages(self) -> Iterator[tuple[MessageRow, Message]]:
+        """The messages that were shown then, in the order of now, each with its row of now: read anew each time."""
         deleted, cleared = (in_force(self.register(None, path)) for path in ("deleted", "cleared"))
-        rows = [row for row in self._store.message_rows(self._session.no, hidden=True) if row.born_seq <= self.seq]
-        births = {row.no: birth_stamps(self._store, row) for row in rows} if deleted or cleared else {}
+        births = {row.no: birth_stamps(self._store, row) for row in self._born()} if deleted or cleared else {}
         outside = deleted is not None and any(
             any(stamp.rank == BY_HAND for stamp in stamps) and not deleted.has(stamps) for stamps in births.values()
         )
         if session_hidden(deleted, outside):
-            return []
+            return
         vectors = [vector for vector in (deleted, cleared) if vector]
-        shown = []
-        for row in rows:
+        for row in self._born():
             if row.hidden & HIDDEN_FOR_EVER or any(vector.has(births[row.no]) for vector in vectors):
                 continue
             if row.edited and message_deleted(self.register(row, "deleted"), self.register(row, "content")) is not None:
                 continue
-            shown.append((row, message(self._as_it_was(row))))
-        return shown
+            yield row, message(self._as_it_was(row))
+
+    def _born(self) -> Iterator[MessageRow]:
+        rows = self._store.message_rows(self._session.no, hidden=True)
+        return (row for row in rows if row.born_seq <= self.seq)
 
     def _as_it_was(self, row: MessageRow) -> MessageRow:
         changed = {path for number, path in self._states if number == row.no} if row.edited else set()

@@ -64,7 +64,7 @@ class Home:
     def require(self) -> None:
         """Raise `NoHome` unless a store was made here."""
         if not self.exists:
-            raise NoHome(home=str(self.data), files=self.has_files)
+            raise NoHome(home=str(self.data), files=self.has_files, vault=self.vault_file.exists())
 
     def make(self) -> None:
         """Make the directories; made twice they stay as they are."""

@@ -13,6 +13,7 @@ from .document import leaves
 from .errors import MessageNotFound, MessagePurged, SessionNotFound
 from .registers import REMOVED, Register, Value, write
 from .rows import HIDDEN_FOR_EVER, TOMBSTONE, MessageRow, SessionRow, session_births
+from .saves import forget_messages, forget_texts
 from .shrink import Remains, is_shrunk, shrink
 from .stamps import BY_HAND, Stamp
 from .state import (
@@ -91,6 +92,7 @@ def purge_history(store: Store, session_id: str, message_id: str | None = None) 
             rows = [_message(store, session, message_id)]
             if rows[0].hidden & HIDDEN_FOR_EVER:
                 raise MessagePurged(session=session.id, message=rows[0].id)
+        forget_texts(store, session.no)  # of whole files, as they were
         deleted = [row for row in rows if row.hidden]
         _purge_messages(store, session, deleted)
         for row in rows:
@@ -146,6 +148,7 @@ def _purge_messages(store: Store, session: SessionRow, rows: list[MessageRow]) -
         seq, stamp = _signed(store)
         purged = write(load(store, session.no, row, PURGED), stamp, Value(purge(knew)))
         erase_message(store, row, purged, seq=seq, local=True)
+    forget_messages(store, session.no, rows)
     if rows:
         touch(store, session.no, store.now_ms())
         recount(store, session.no)
@@ -196,7 +199,6 @@ def _forget_past(store: Store, session: SessionRow, row: MessageRow | None) -> N
         store.execute("DELETE FROM revisions WHERE session = ?", (session.no,))
     else:
         store.execute("DELETE FROM revisions WHERE session = ? AND message = ?", (session.no, row.no))
-    store.execute("DELETE FROM saves WHERE session = ?", (session.no,))  # they hold whole files
     seq, _ = store.advance()
     store.execute("UPDATE sessions SET history_seq = ?, seq = ? WHERE no = ?", (seq, seq, session.no))
     # A file that names an earlier moment has no base any more, so it must name this one.

@@ -44,7 +44,7 @@ def fault(database: Path) -> str | None:
     Raises `NewerSchema`, and `LocalStorageError` where it cannot be looked at: that is no reason.
     """
     if not database.exists() or not database.stat().st_size:
-        return "there is none"
+        return "it was missing"
     try:
         with _translated(database):
             if not _has_tables(database):

@@ -26,7 +26,7 @@ from .schema import VERSION
 from .sqlite import MEMORY, dbapi, translated
 from .state import StateWire, find_message
 from .store import Store
-from .tombstones import stripped
+from .tombstones import FORGET_REPORTS, stripped
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -163,6 +163,8 @@ def _tell(store: Store, copy: Store, changes: list[SessionChange]) -> None:
                 for table in ("revisions", "saves"):
                     copy.execute(f"DELETE FROM {table} WHERE session = ?", (there.no,))  # noqa: S608
                 copy.execute("UPDATE sessions SET history_seq = ? WHERE no = ?", (here.history_seq, there.no))
+            if there is not None:
+                _forget_file(copy, there.no, change.id)
         for table in _FILE_ROWS:  # whose names hold titles
             copy.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT no FROM sessions)")  # noqa: S608
         scrub(copy)
@@ -186,11 +188,13 @@ def _purge_older(store: Store, path: Path, touched: list[SessionRow]) -> list[st
             if found is None:
                 continue
             if row.purged:
+                connection.execute(FORGET_REPORTS, (row.id,))
                 changed |= _remove(connection, found[0])
                 continue
             erased = "SELECT id FROM messages WHERE session = ? AND hidden >= ?"
             for (message,) in store.execute(erased, (row.no, HIDDEN_FOR_EVER)).fetchall():
                 changed |= _erase(connection, found[0], message)
+            _forget_file(connection, found[0], row.id)
             if row.history_seq:
                 problems.append(f"backup {path} is of an older version and may hold earlier texts of session {row.id}")
         connection.execute("INSERT INTO search (search) VALUES ('delete-all')")
@@ -200,6 +204,13 @@ def _purge_older(store: Store, path: Path, touched: list[SessionRow]) -> list[st
         if changed:
             _settle(connection, path)
     return problems
+
+
+def _forget_file(copy: Store | Connection, no: int, session_id: str) -> None:
+    """Forget the name of a session's file, which may hold what was purged; whoever takes the copy writes it anew."""
+    copy.execute("INSERT OR IGNORE INTO unwritten SELECT session FROM files WHERE session = ?", (no,))
+    copy.execute("DELETE FROM files WHERE session = ?", (no,))
+    copy.execute(FORGET_REPORTS, (session_id,))
 
 
 def _remove(connection: Connection, no: int) -> bool:
@@ -218,6 +229,7 @@ def _erase(connection: Connection, session: int, message: str) -> bool:
     for table in ("registers", "revisions"):
         connection.execute(f"DELETE FROM {table} WHERE session = ? AND message = ?", (session, found[0]))  # noqa: S608
     connection.execute("DELETE FROM saves WHERE session = ?", (session,))
+    connection.execute("UPDATE sessions SET title = '' WHERE no = ? AND automatic", (session,))
     connection.execute(
         "UPDATE messages SET hidden = ?, sender = NULL, content = '', time_ms = 0, time_text = NULL, parent = NULL, "
         "model = NULL, usage = NULL, metadata = NULL, origin = NULL WHERE no = ?",

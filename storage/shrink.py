@@ -30,7 +30,7 @@ ORDER BY path
 class Remains(msgspec.Struct, frozen=True):
     """Where words that were purged here may still stand on this machine; empty where nowhere.
 
-    ``files`` are those that whoever keeps the files has not removed or written anew since, by their path there,
+    ``files`` are those that whoever keeps the files has not removed, or given a name and text anew, since, by path,
     ``unsent`` counts sealed segments that wait to be sent, ``problems`` say what could not be done.
     """
 

@@ -18,6 +18,14 @@ from .registers import Register
 from .rows import HIDDEN_FOR_EVER, HIDDEN_IN_VECTOR, TOMBSTONE, MessageRow, SessionBirth, encode_births, session_births
 from .state import StateWire, to_wire
 
+REPORTS = "reports"
+"""The name under which whoever keeps the files keeps what is said of saves: a list in JSON, each with its session."""
+
+FORGET_REPORTS = f"""
+UPDATE meta SET value = (
+    SELECT json_group_array(json(value)) FROM json_each(meta.value) WHERE json_extract(value, '$.session') != ?
+) WHERE key = '{REPORTS}'
+"""  # noqa: S608
 _HOLDERS = ("registers", "revisions", "waiting", "saves", "forks", "messages")
 _BURY = """
 INSERT OR REPLACE INTO sessions (no, id, life, purged, seq, local_seq, history_seq, births, touched, title, automatic,
@@ -50,6 +58,7 @@ def bury(
     no, told = row or (None, None)
     if no is not None:
         _erase_session(database, no)
+        database.execute(FORGET_REPORTS, (session_id,))  # their paths hold titles
     left = stripped(births)
     # What was purged here before may not be sent yet.
     life, local_seq = purged_life(ended), seq if local else told or 0
@@ -63,13 +72,15 @@ def stripped(births: Iterable[SessionBirth]) -> list[SessionBirth]:
 
 
 def erase_message(database: Database, row: MessageRow, purged: Register, *, seq: int, local: bool) -> None:
-    """Erase all of a message but its id, its place, its role and when it was born. Caches are refreshed apart."""
+    """Erase all of a message but its id, its place, its role and when it was born.
+
+    Caches are refreshed apart, and kept saves forget it apart, since they are large: `saves.forget_messages`.
+    """
     mark(database, seq)
     _forget_actors(database, row.session, [row.no])
     for table in ("registers", "revisions"):
         database.execute(f"DELETE FROM {table} WHERE session = ? AND message = ?", (row.session, row.no))  # noqa: S608
     database.execute("DELETE FROM waiting WHERE session = ? AND message = ?", (row.session, row.id))
-    database.execute("DELETE FROM saves WHERE session = ?", (row.session,))  # they hold whole files
     forget(database, [row.no])
     database.execute(_ERASE, (HIDDEN_IN_VECTOR, HIDDEN_FOR_EVER, seq, row.no))
     _keep(database, row.session, row.no, purged, seq=seq, local_seq=seq if local else 0)

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-import zstandard
 
 from ...storage.deletion import Vector, encode, in_force
 from ...storage.document import leaves, pointer
 from ...storage.edit import Edit, Written
 from ...storage.errors import InvalidInput, StenoError
 from ...storage.history import Past
-from ...storage.model import Json, NewMessage, check_title, parse_time
+from ...storage.model import Json, NewMessage, check_title, parse_time, plain_text
 from ...storage.registers import REMOVED, Known, text_of
 from ...storage.rows import (
     HIDDEN_FOR_EVER,
@@ -30,11 +29,12 @@ from ...storage.rows import (
     json_column,
     message,
 )
+from ...storage.saves import pack, unpack
 from ...storage.stamps import BY_HAND
 from ...storage.state import find_message, load, recount, refresh_session, retitle, session_row
 from ...storage.store import Placed, Store, check_new
-from .alignment import Accepted, accepted, shares_a_line
-from .lines import Header, ParsedFile, Refused, Rev, header_of, line_of, parse_rev
+from .alignment import Accepted, accepted, may_be_purged, shares_a_line
+from .lines import Header, ParsedFile, Refused, Rev, Shared, header_of, line_of, parse_rev
 from .plan import (
     AddMessage,
     Base,
@@ -55,12 +55,14 @@ FEW = 10
 Deletions = Literal["some", "all", "none"]
 _SAY = "`steno files resume --delete` if that is meant, `--restore` to have them back"
 TO_KEEP = "remove it, or take the id out of its first line to keep it as a new session"
+MAY_BE_PURGED = "this line has no id, and may be one that was purged; remove it, or give it an id to keep it"
 
 
 class Absorbed(msgspec.Struct, frozen=True):
     """What a file became: its session, whether that is new, and the plan that was carried out.
 
-    ``purged`` are the ids of lines that were left out of it, since their messages were purged.
+    ``purged`` are the ids of lines that were left out of it, since their messages were purged, and "title" where that
+    may be of one of them.
     """
 
     session: SessionRow
@@ -96,25 +98,27 @@ def absorb(
     rev = parse_rev(mine.header.rev if mine.header else None)
     row = None if session_id is None else store.find(session_id)
     created = row is None
-    mine, purged = _without_purged(store, row or _copied(store, mine, rev), mine)
+    source = row or _copied(store, mine, rev)
+    last = _held_against(store, source, mine, rev) if source else None
+    mine, purged = _without_purged(store, source, mine, rev, last, created=created)
     if row is None:
         row = _born(store, mine, session_id)
     elif revive and (row.hidden or _was_deleted_since(store, row, rev)):
         store.restore(row.id)
         row = session_row(store, row.no)
     past = _past(store, row, rev) if not created else None
-    base = _base(past) if past is not None else None
-    last = _last_save(store, row, rev)
-    if last is not None and past is None and not shares_a_line(mine, last.accepted):
-        last = None
+    shared = Shared(mine.lines)
+    base = _base(past, shared) if past is not None else None
+    last = None if created else last
     previous = last.accepted if last else None
     decided = plan(
         mine,
-        current=_current(store, row, past, created=created),
+        current=_current(store, row, past, base, shared, created=created),
         base=base,
-        previous=previous,
+        previous=_titled(previous, base, mine),
         new_id=store.new_message_id,
     )
+    decided = _without_made_title(store, row, mine, rev, decided, created=created)
     kept: list[str] = []
     if deletions == "none":
         decided, kept = _without_deletions(decided)
@@ -123,8 +127,9 @@ def absorb(
     if deletions == "some":
         _check_deletions(decided, past)
     written = last.written if last else {}
-    if decided.actions:
+    if decided.actions or _takes_away(store, row, rev, decided):
         _check_purges(store, row, rev)
+    if decided.actions:
         if row.hidden:
             store.restore(row.id)
             row = session_row(store, row.no)
@@ -152,6 +157,22 @@ def _without_deletions(decided: Plan) -> tuple[Plan, list[str]]:
     return msgspec.structs.replace(decided, actions=actions, rewrite=decided.rewrite or bool(kept)), kept
 
 
+def _without_made_title(
+    store: Store, row: SessionRow, mine: ParsedFile, rev: Rev | None, decided: Plan, *, created: bool
+) -> Plan:
+    """A plan that gives a copy no title which a message of the copied session had made: its own messages make one."""
+    of = store.find(mine.header.id) if mine.header and mine.header.id else None
+    past = _past(store, of, rev) if of is not None and of.no != row.no else None
+    shown = past.header() if past else None
+    if shown is None or not shown.automatic_title:
+        return decided
+    actions = list(decided.actions)
+    made = SetHeader(("title",), shown.title)
+    if made in actions:
+        actions[actions.index(made) : actions.index(made) + 1] = [] if created else [SetHeader(("title",), REMOVED)]
+    return msgspec.structs.replace(decided, actions=tuple(actions))
+
+
 def _with_kept(save: Accepted, kept: list[str], base: Base | None, previous: Accepted | None) -> Accepted:
     """A save with the lines that it lacked and that came back: whoever saves next has seen them again."""
     before = {line.id: line for line in (*(base.lines if base else ()), *(previous.lines if previous else ()))}
@@ -175,9 +196,12 @@ def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
 
 
 def _past(store: Store, row: SessionRow, rev: Rev | None) -> Past | None:
-    if rev is None or rev.store != store.store_name or not row.history_seq <= rev.seq <= store.last_seq:
-        return None
-    return Past(store, row, rev.seq)
+    return Past(store, row, rev.seq) if rev and _reaches(store, row, rev) else None
+
+
+def _reaches(store: Store, row: SessionRow, rev: Rev | None) -> bool:
+    """Say whether the history of a session goes back to a rev."""
+    return rev is not None and rev.store == store.store_name and row.history_seq <= rev.seq <= store.last_seq
 
 
 def _was_deleted_since(store: Store, row: SessionRow, rev: Rev | None) -> bool:
@@ -197,18 +221,79 @@ def _copied(store: Store, mine: ParsedFile, rev: Rev | None) -> SessionRow | Non
     return row
 
 
-def _without_purged(store: Store, row: SessionRow | None, mine: ParsedFile) -> tuple[ParsedFile, list[str]]:
-    """A file without the lines of messages that were purged from a session, and their ids."""
+def _held_against(store: Store, row: SessionRow, mine: ParsedFile, rev: Rev | None) -> Save | None:
+    """The last save of a rev, if a file is what became of it; raises `Refused` where a line may be a purged one."""
+    last = _last_save(store, row, rev)
+    if last is None:
+        return None
+    place = may_be_purged(mine.lines, last.accepted)
+    if place is not None:
+        raise Refused(mine.numbers[place], MAY_BE_PURGED)
+    return last if _reaches(store, row, rev) or shares_a_line(mine, last.accepted) else None
+
+
+def _without_purged(
+    store: Store, row: SessionRow | None, mine: ParsedFile, rev: Rev | None, last: Save | None, *, created: bool
+) -> tuple[ParsedFile, list[str]]:
+    """A file without what was purged from a session: lines of messages, and a title that one may have made."""
     if row is None:
         return mine, []
-    sql = "SELECT id FROM messages WHERE session = ? AND hidden >= ?"
-    gone = {each for (each,) in store.execute(sql, (row.no, HIDDEN_FOR_EVER)).fetchall()}
-    kept = [at for at, line in enumerate(mine.lines) if line.id not in gone]
-    if len(kept) == len(mine.lines):
+    named = store.find(mine.header.id) if mine.header and mine.header.id else None
+    of = row if named is None else named  # a copy that is saved again names the session that it was made from
+    gone = _purged(store, row)
+    if of.no != row.no:
+        gone |= {each for each in _purged(store, of) if find_message(store, row.no, each) is None}
+    if not gone:
+        return mine, []
+    stands_for = last.accepted.anew if last else {}
+    ids = [line.id and stands_for.get(line.id, line.id) for line in mine.lines]
+    kept = [at for at, id_ in enumerate(ids) if id_ not in gone]
+    purged = [id_ for id_ in ids if id_ and id_ in gone]
+    header = mine.header
+    may_be = any(_may_be_purged_title(store, each, rev) for each in (row, of))
+    if header and header.title not in ("", row.title) and may_be:
+        header = msgspec.structs.replace(header, title="" if created else row.title)
+        purged.append("title")
+    if not purged:
         return mine, []
     lines, numbers = [mine.lines[at] for at in kept], [mine.numbers[at] for at in kept]
-    dropped = [line.id for line in mine.lines if line.id in gone]
-    return msgspec.structs.replace(mine, lines=lines, numbers=numbers), [each for each in dropped if each]
+    return msgspec.structs.replace(mine, header=header, lines=lines, numbers=numbers), purged
+
+
+def _purged(store: Store, row: SessionRow) -> set[str]:
+    sql = "SELECT id FROM messages WHERE session = ? AND hidden >= ?"
+    return {each for (each,) in store.execute(sql, (row.no, HIDDEN_FOR_EVER)).fetchall()}
+
+
+def _may_be_purged_title(store: Store, row: SessionRow, rev: Rev | None) -> bool:
+    """Say whether a file may show the automatic title that a message made which was purged since.
+
+    Nobody knows that title any more, so it may be each that the file shows.
+    """
+    past = _past(store, row, rev)
+    if past is not None and not past.header().automatic_title:
+        return False
+    shown = past.messages() if past else ((each, message(each)) for each in store.message_rows(row.no))
+    contents = ((each.ord, said.content) for each, said in shown if said.role == "user")
+    first = next((place for place, content in contents if plain_text(content).strip()), None)
+    return (
+        store.one(
+            "SELECT 1 FROM messages WHERE session = ?1 AND hidden >= ?2 AND role = 'user' AND seq > ?3 "
+            "AND ord < ifnull(?4, ord + 1)",
+            (row.no, HIDDEN_FOR_EVER, past.seq if past else 0, first),
+        )
+        is not None
+    )
+
+
+def _titled(previous: Accepted | None, base: Base | None, mine: ParsedFile) -> Accepted | None:
+    """An earlier save with the automatic title of its base in the place of none: a purge may have taken it."""
+    if previous is None or previous.header is None or previous.header.title or not (base and base.automatic_title):
+        return previous
+    if mine.header is None or not mine.header.title:
+        return previous
+    header = msgspec.structs.replace(previous.header, title=base.header.title)
+    return msgspec.structs.replace(previous, header=header)
 
 
 def _check_purges(store: Store, row: SessionRow, rev: Rev | None) -> None:
@@ -221,19 +306,31 @@ def _check_purges(store: Store, row: SessionRow, rev: Rev | None) -> None:
         raise Refused(1, f"the history of session {row.id} was purged after this file was written; {TO_KEEP}")
 
 
-def _base(past: Past) -> Base:
+def _takes_away(store: Store, row: SessionRow, rev: Rev | None, decided: Plan) -> bool:
+    """Say whether a file of before a purge of the history lacks a line that it showed and that is as it was."""
+    if rev is None or rev.store != store.store_name or rev.seq >= row.history_seq:
+        return False
+    shown = set(decided.ids)
+    return any(each.seq <= rev.seq and each.id not in shown for each in store.message_rows(row.no))
+
+
+def _base(past: Past, shared: Shared) -> Base:
     then = past.header()
-    lines = [line_of(shown) for _, shown in past.messages()]
+    lines = [shared.of(line_of(shown)) for _, shown in past.messages()]
     return Base(header_of(then, rev=_REFERENCE_REV), lines, automatic_title=then.automatic_title)
 
 
-def _current(store: Store, row: SessionRow, past: Past | None, *, created: bool) -> Current:
+def _current(
+    store: Store, row: SessionRow, past: Past | None, base: Base | None, shared: Shared, *, created: bool
+) -> Current:
     shown = header_of(header(row), rev=_REFERENCE_REV)
     if created:
         shown = msgspec.structs.replace(shown, id=None)
+    then = {line.id: line for line in base.lines} if base else {}
     held = [
         Held(
-            line_of(message(each)),
+            # What was never edited reads as it did.
+            (None if each.edited else then.get(each.id)) or shared.of(line_of(message(each))),
             hidden=bool(each.hidden),
             content_changed_since_base=past is not None and _content_changed(store, row, each, past),
             cleared=bool(each.hidden & HIDDEN_IN_VECTOR),
@@ -400,7 +497,7 @@ def saves_since(store: Store, row: SessionRow, number: int) -> list[tuple[Base |
     found: list[tuple[Base | None, Accepted]] = []
     for text, lines in store.execute(sql, (row.no, number)).fetchall():
         past = _past(store, row, parse_rev(text))
-        found.append((None if past is None else _base(past), _save_of(lines).accepted))
+        found.append((None if past is None else _base(past, Shared(())), unpack(lines, Save).accepted))
     return found
 
 
@@ -423,22 +520,13 @@ def _without_rev(header: Header | None) -> Header | None:
 
 def _last_save(store: Store, row: SessionRow, rev: Rev | None) -> Save | None:
     found = store.one("SELECT lines FROM saves WHERE session = ? AND rev = ?", (row.no, _saved_rev(rev)))
-    return None if found is None else _save_of(found[0])
-
-
-def _save_of(lines: bytes) -> Save:
-    data = zstandard.ZstdDecompressor().decompress(lines)
-    if data.startswith(b"{"):
-        return msgspec.json.decode(data, type=Save)
-    return msgspec.msgpack.decode(data, type=Save)  # as it was kept at first
+    return None if found is None else unpack(found[0], Save)
 
 
 def keep_save(store: Store, row: SessionRow, rev: Rev | None, save: Save) -> None:
     """Keep a save, and the last few of the session: an editor or a program may still hold what those were made from."""
-    # JSON, since MessagePack has no numbers beyond 64 bits.
-    lines = zstandard.ZstdCompressor(level=1).compress(msgspec.json.encode(save))
     store.execute(
-        "INSERT OR REPLACE INTO saves (session, rev, lines) VALUES (?, ?, ?)", (row.no, _saved_rev(rev), lines)
+        "INSERT OR REPLACE INTO saves (session, rev, lines) VALUES (?, ?, ?)", (row.no, _saved_rev(rev), pack(save))
     )
     store.execute(
         "DELETE FROM saves WHERE no IN (SELECT no FROM (SELECT no, row_number() OVER newest AS place, "

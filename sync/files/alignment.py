@@ -7,7 +7,7 @@ not; so saving twice adds nothing twice (tests/unit/test_files_plan.py).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
@@ -20,7 +20,8 @@ class Accepted(msgspec.Struct, frozen=True):
     """The last accepted save of a rev: every line with its id; ``given`` are the ids that we gave.
 
     ``anew`` names, for a line whose message cannot be shown again, the message that stands for it. ``dropped`` are
-    lines of earlier saves of the rev that this one has not, as they were last.
+    lines of earlier saves of the rev that this one has not, as they were last. Of what was purged since only its id
+    remains, in ``given``.
     """
 
     header: Header | None
@@ -32,15 +33,41 @@ class Accepted(msgspec.Struct, frozen=True):
 
 def accepted(mine: ParsedFile, ids: Sequence[str], previous: Accepted | None = None) -> Accepted:
     """What to keep of a save that was applied, with the id of each of its lines."""
-    named = [msgspec.structs.replace(line, id=id_) for line, id_ in zip(mine.lines, ids, strict=True)]
+    named = [
+        line if line.id == id_ else msgspec.structs.replace(line, id=id_)
+        for line, id_ in zip(mine.lines, ids, strict=True)
+    ]
     given = {id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id is None}
     anew = {line.id: id_ for line, id_ in zip(mine.lines, ids, strict=True) if line.id not in (None, id_)}
     dropped: list[Line] = []
     if previous is not None:
         shown = set(ids)
         dropped = [line for line in (*previous.lines, *previous.dropped) if line.id not in shown]
-        given |= previous.given & {line.id for line in dropped}
+        given |= previous.given & {line.id for line in dropped} | _forgotten(previous)
     return Accepted(mine.header, named, frozenset(given), anew, dropped)
+
+
+def may_be_purged(lines: Sequence[Line], previous: Accepted) -> int | None:
+    """The place of the first line without id that may be one whose message was purged; None where there is none.
+
+    What such a line said nobody knows any more, so it may be each that is new to the earlier save.
+    """
+    if not _forgotten(previous):
+        return None
+    before = (line for line in (*previous.lines, *previous.dropped) if line.id in previous.given)
+    left = Counter(map(_text, before))
+    for index, line in enumerate(lines):
+        if line.id is None:
+            text = _text(line)
+            if not left[text]:
+                return index
+            left[text] -= 1
+    return None
+
+
+def _forgotten(previous: Accepted) -> frozenset[str]:
+    """The ids that were given to lines which an earlier save holds no more."""
+    return previous.given - {line.id for line in (*previous.lines, *previous.dropped)}
 
 
 def shares_a_line(mine: ParsedFile, previous: Accepted) -> bool:

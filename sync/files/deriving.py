@@ -142,6 +142,8 @@ class _Deriving:
         self._mine = msgspec.structs.replace(
             mine, lines=[mine.lines[at] for at in kept], numbers=[mine.numbers[at] for at in kept]
         )
+        # Also the title that a purged message made.
+        self._automatic_titles = {_automatic_title(mine.lines), _automatic_title(self._mine.lines)}
         self._new: list[Shown] = []
         self._edits: list[Shown] = []
         self._yielded: list[Shown] = []
@@ -153,7 +155,7 @@ class _Deriving:
     def weigh_header(self, stated: Header) -> None:
         """Weigh the fields of the session. What a field has when nobody wrote it says nothing."""
         title = " ".join(stated.title.split())
-        if title not in ("", self._row.title, self._automatic_title()):
+        if title not in ("", self._row.title, *self._automatic_titles):
             self._weigh(None, "title", title)
         if stated.status not in (None, "active"):
             self._weigh(None, "status", stated.status)
@@ -163,10 +165,6 @@ class _Deriving:
         self._weigh_tags(stated.tags)
         for name in ("metadata", "state"):
             self._weigh_document(None, name, getattr(stated, name))
-
-    def _automatic_title(self) -> str:
-        contents = (line.content for line in self._mine.lines if line.role == "user")
-        return next((automatic_title(content) for content in contents if plain_text(content).strip()), "")
 
     def _weigh_tags(self, tags: Sequence[str]) -> None:
         """A tag that anybody ever gave or took away is as it was left; the others stand behind."""
@@ -304,6 +302,11 @@ class _Deriving:
             # An editor that does not reload saves these lines again, without the ids that they have now.
             rev = parse_rev(self._mine.header.rev if self._mine.header else None)
             keep_save(store, row, rev, Save(accepted(self._mine, self._ids), births_given(store, added)))
+
+
+def _automatic_title(lines: Sequence[Line]) -> str:
+    contents = (line.content for line in lines if line.role == "user")
+    return next((automatic_title(content) for content in contents if plain_text(content).strip()), "")
 
 
 def _purged(store: Store, row: SessionRow) -> set[str]:

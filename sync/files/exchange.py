@@ -128,6 +128,29 @@ def remove(path: Path, *, expected: Fingerprint) -> Displaced | None:
         return None if _remove_if(kept, expected) else Displaced(path, kept)
 
 
+def move(path: Path, target: Path, *, exchange: bool = True) -> None:
+    """Give a file another name in its folder, whatever it is by now.
+
+    Raise `FileChanged` where nothing stands there any more, or something stands under the other name.
+    """
+    with translated(path):
+        try:
+            if exchange and atomic_rename(path, target, "noreplace"):
+                return
+            kept = target.with_name(_own_names(target.name)[1])
+            path.rename(kept)
+            step("files.set-aside-for-name")
+            try:
+                _publish(kept, target, exchange=exchange)
+            except OSError:
+                _publish(kept, path, exchange=exchange)
+                raise
+        except FileExistsError as exc:
+            raise FileChanged(target, "appeared") from exc
+        except FileNotFoundError as exc:
+            raise FileChanged(path, "vanished") from exc
+
+
 def swap(new: Path, target: Path) -> Path:
     """Put a file in the place of another, whatever that is by now; return where the other is kept.
 

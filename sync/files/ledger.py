@@ -63,6 +63,12 @@ WHERE t.seq > s.history_seq AND m.hidden < ? AND t.at_ms > ? GROUP BY s.no ORDER
 """
 
 
+_PURGED_SINCE = """
+SELECT EXISTS (SELECT 1 FROM sessions WHERE no = ?1 AND history_seq > ?2)
+    OR EXISTS (SELECT 1 FROM messages WHERE session = ?1 AND hidden >= ?3 AND seq > ?2)
+"""
+
+
 class Ledger:
     """The records of one mirror in the store's own database."""
 
@@ -131,6 +137,10 @@ class Ledger:
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
             (record.session, record.path, record.seq, found.size, found.mtime_ns, found.inode, found.sha256),
         )
+
+    def shows_purged(self, record: Record) -> bool:
+        """Say whether something of a session was purged since its file was written: its name may tell of it."""
+        return bool(self._store.one(_PURGED_SINCE, (record.session, record.seq, HIDDEN_FOR_EVER))[0])
 
     def forget(self, sessions: Iterable[int]) -> None:
         """Forget the files of sessions."""

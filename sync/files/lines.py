@@ -37,7 +37,7 @@ from .objects import BOM, DEEPEST, LONGEST_DIGITS, Refused, Rows, Source, too_la
 
 __all__ = [
     "Header", "Line", "ParsedFile", "Refused", "Rev",
-    "header_of", "line_of", "named_rev", "named_session", "parse", "parse_rev", "render",
+    "header_of", "line_of", "named_message", "named_rev", "named_session", "parse", "parse_rev", "render",
 ]  # fmt: skip
 
 VERSION = 1
@@ -108,6 +108,18 @@ class ParsedFile(msgspec.Struct, frozen=True):
     numbers: Sequence[int]
 
 
+class Shared:
+    """Lines that several versions of a session have in common; each is held once."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = {line.id: line for line in lines}
+
+    def of(self, line: Line) -> Line:
+        """The line that reads the same, byte for byte, if one was met before; else the line itself."""
+        met = self._lines.setdefault(line.id, line)
+        return met if reads_same(line, met) else line
+
+
 class _Named(msgspec.Struct, frozen=True):
     steno: Json = None
     id: Json = None
@@ -128,20 +140,28 @@ _line_decoder = msgspec.json.Decoder(Line)
 def named_session(row: bytes) -> str | None:
     """The id that a first line names; None where it is no header, or names none."""
     found = _named(row)
-    return found.id if found.steno is not None and isinstance(found.id, str) else None
+    return found.id if found and found.steno is not None and isinstance(found.id, str) else None
+
+
+def named_message(row: bytes) -> str | None:
+    """The id that a first line names which is no header, empty where it names none; None where it may be a header."""
+    found = _named(row)
+    if found is None or found.steno is not None:
+        return None
+    return found.id if isinstance(found.id, str) else ""
 
 
 def named_rev(row: bytes) -> Rev | None:
     """The rev that a first line names; None where it is no header, or names none."""
     found = _named(row)
-    return parse_rev(found.rev) if found.steno is not None and isinstance(found.rev, str) else None
+    return parse_rev(found.rev) if found and found.steno is not None and isinstance(found.rev, str) else None
 
 
-def _named(row: bytes) -> _Named:
+def _named(row: bytes) -> _Named | None:
     try:
         return msgspec.json.decode(row.removeprefix(BOM), type=_Named)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _Named()
+        return None
 
 
 def parse_rev(text: str | None) -> Rev | None:
@@ -183,6 +203,11 @@ def line_of(message: Message) -> Line:
         metadata=message.metadata,
         origin=message.origin,
     )
+
+
+def reads_same(line: Line, other: Line) -> bool:
+    """Say whether two lines are written alike, byte for byte."""
+    return line is other or (line.content == other.content and _encoder.encode(line) == _encoder.encode(other))
 
 
 def render(header: Header, lines: Iterable[Line]) -> bytes:

@@ -22,8 +22,10 @@ from .absorb import Deletions
 from .breaker import MARKER, Breaker, Halt, MirrorStopped, halt_of
 from .exchange import leftover
 from .ledger import Ledger, Record, RefusedFile
+from .names import is_session_file
 from .pace import Pace
 from .taking import LOOK_AGAIN_S, Clock, Taking
+from .unnamed import Unnamed
 from .walk import Differences, Directory, differences, is_folder, is_gone
 from .writing import Writing
 
@@ -36,7 +38,7 @@ class Resumed(msgspec.Struct, frozen=True):
     """What became of a halt: how many sessions were deleted, or brought back, and how many files are to be written.
 
     ``messages`` were deleted by saves that had waited, or came back; ``refused`` are such files that cannot be
-    understood by now.
+    understood by now. ``kept`` says which sessions are not deleted, since another file may be the missing one.
     """
 
     deleted: int = 0
@@ -44,6 +46,7 @@ class Resumed(msgspec.Struct, frozen=True):
     files: int = 0
     messages: int = 0
     refused: list[str] = []
+    kept: list[str] = []
 
 
 class Mirror:
@@ -71,6 +74,7 @@ class Mirror:
         self._breaker = Breaker(store, self._ledger, self._directory, monotonic)
         pace = Pace(monotonic)
         self._taking = Taking(store, self._ledger, self._directory, pace, Clock(monotonic, wall_ns, sleep))
+        self._kept: set[str] = set()
         self._writing = Writing(store, self._ledger, self._directory, pace, self._taking, stopping)
 
     # From the directory to the store
@@ -90,9 +94,13 @@ class Mirror:
             for kept in found.leftovers:
                 self._taking.take_leftover(leftover(kept))
             found = self._differences()
-        changed = list(dict.fromkeys([*found.changed, *self._refused()]))
-        self._taking.settle_moves(changed)
-        for path in changed:
+        strays = [path for path in found.strays if self._is_alone(path)]
+        changed = list(dict.fromkeys([*found.changed, *strays, *self._refused()]))
+        news = [path for path in changed if not self._taking.left_alone.is_as_refused(path)]
+        if news or found.gone:
+            # A file that is refused as before may be the one that another was renamed to.
+            self._taking.settle_moves(changed)
+        for path in news:
             if self._stopping():
                 return
             self._take(path)
@@ -109,7 +117,21 @@ class Mirror:
         for path in refused:
             if self._directory.is_missing(path):
                 self._taking.mended(path)
-        return [self._directory.place(path) for path in refused if not self._directory.is_missing(path)]
+            self._make_way(path)
+        return [self._directory.place(path) for path in refused if self._ledger.is_refused(path)]
+
+    def _make_way(self, relative: str) -> None:
+        """Say nothing any more of what was refused where now a folder stands, or a file that is no session's."""
+        if not self._ledger.is_refused(relative) or self._ledger.at(relative):
+            return
+        path = self._directory.place(relative)
+        if is_folder(path) or not (is_session_file(path.name) or self._directory.is_stray(path)):
+            self._taking.mended(relative)
+
+    def _is_alone(self, path: Path) -> bool:
+        """Say whether nothing is known to lie below a path; what does lie there is refused itself."""
+        relative = self._directory.relative(path)
+        return not [each for each in self._ledger.known_below(relative) if each != relative]
 
     def saved(self, paths: Iterable[Path], *, deletions: Deletions = "some") -> list[str]:
         """Take files that were written; return the relative paths of those that are gone instead.
@@ -120,6 +142,7 @@ class Mirror:
         present: list[Path] = []
         for path in paths:
             relative = self._directory.relative(path)
+            self._make_way(relative)
             if is_folder(path) and not self._ledger.at(relative):
                 present += self._directory.below(path)
             elif is_gone(path):
@@ -127,7 +150,9 @@ class Mirror:
             else:
                 # What stands in the place of a folder is in the way of what lay below it.
                 known = [self._directory.place(each) for each in self._ledger.known_below(relative)]
-                present += known or ([path] if self._directory.may_be_session(path) else [])
+                present += known or (
+                    [path] if self._directory.may_be_session(path) or self._directory.is_stray(path) else []
+                )
         present = [path for path in present if self._taking.is_news(path)]
         if present:
             self._breaker.check()
@@ -152,11 +177,33 @@ class Mirror:
         self._breaker.check()
         # Taking up the directory of a store that was restored lets what is missing be written again.
         records = [record for path in missing if (record := self._ledger.at(path)) and record.stands]
-        meant = [record for record in records if self._is_shown(record)]
-        self._breaker.may_delete(len(meant))
-        for record in records:
+        kept = self._kept_by(records, Unnamed(self._unnamed()))
+        gone = [record for record in records if record.session not in kept]
+        self._breaker.may_delete(len([record for record in gone if self._is_shown(record)]))
+        for record in gone:
             self._delete(record)
+        for line in set(kept.values()) - self._kept:
+            _log.warning("%s", line)
+        self._kept = set(kept.values())
         return len(records)
+
+    def _unnamed(self) -> list[Path]:
+        """Where refused files stand that are no session's, as far as is known; nothing is read behind a link."""
+        paths = [self._directory.place(each.path) for each in self._ledger.refused() if not self._ledger.at(each.path)]
+        return [path for path in paths if self._directory.in_the_way(path) is None]
+
+    def _kept_by(self, records: Iterable[Record], unnamed: Unnamed) -> dict[int, str]:
+        """The sessions whose missing files may stand under other names, each with the line that says so."""
+        kept: dict[int, str] = {}
+        for record in records:
+            row = self._taking.session(record.session)
+            path = None if row is None or row.hidden else unnamed.like(record, row.id)
+            if row is not None and path is not None:
+                kept[row.no] = (
+                    f"{record.path} is gone, but {self._directory.relative(path)} may be it: session {row.id} is kept "
+                    "until that file is mended or removed"
+                )
+        return kept
 
     def _is_shown(self, record: Record) -> bool:
         row = self._taking.session(record.session)
@@ -213,6 +260,7 @@ class Mirror:
         """
         self._breaker.check()
         count = self._writing.count
+        self._taking.left_alone.forget()
         self._taking.settle_moves(self._differences().changed)
         with self._store.transaction():
             self._ledger.write_again(self._ledger.gone(self._directory.is_missing))
@@ -257,8 +305,14 @@ class Mirror:
 
     def _end(self, halt: Halt | None, *, restore: bool) -> Resumed:
         self._breaker.adopt()
-        self._taking.settle_moves(self._differences().changed)
+        changed = self._differences().changed
+        self._taking.settle_moves(changed)
         gone = self._ledger.gone(self._directory.is_missing)
+        kept: dict[int, str] = {}
+        if not restore:
+            unknown = [path for path in changed if not self._ledger.at(self._directory.relative(path))]
+            kept = self._kept_by(gone, Unnamed([*unknown, *self._unnamed()]))
+            gone = [record for record in gone if record.session not in kept]
         with self._store.transaction():
             restored = self._restored(halt) if halt and restore else 0
             if restore:
@@ -267,7 +321,9 @@ class Mirror:
                 for record in gone:
                     self._delete(record)
             self._breaker.end()
-        return Resumed(0 if restore else len(gone), restored, len(gone) if restore else 0)
+        if restore:
+            return Resumed(restored=restored, files=len(gone))
+        return Resumed(deleted=len(gone), kept=list(kept.values()))
 
     def _restored(self, halt: Halt) -> int:
         """Bring back what was deleted just before a halt, unless somebody deleted it again since."""

@@ -1,4 +1,4 @@
-"""The names of session files: given once, readable, and the same on every system.
+"""The names of session files: given once (but for a purge), readable, and the same on every system.
 
 A name never carries identity (the header does); it only has to be valid everywhere, to
 be unlikely to meet another, and to survive any title and any id (tests/unit/test_files_names.py).
@@ -28,6 +28,19 @@ def file_name(session: str, *, title: str, created_ms: int) -> str:
     """The path ``YYYY/MM/<slug>.<id>.jsonl`` of a new session's file; month in UTC, at most 200 bytes."""
     year, month, _ = format_ms(created_ms).split("-", 2)
     return f"{year}/{month}/{slug(title)}.{id_in_name(session)}{SUFFIX}"
+
+
+def name_under_title(path: str, session: str, *, title: str) -> str:
+    """The path that a session's file has under its present title; the same where its name is not one that we gave.
+
+    A name that we gave is a slug and the id, and a number where it stood for another one; the folder stays.
+    """
+    folder, slash, name = path.rpartition("/")
+    ours, now = id_in_name(session), slug(title)
+    given = re.fullmatch(rf"([^.]+)\.{re.escape(ours)}(\.[0-9]+)?{re.escape(SUFFIX)}", name)
+    if given is None or given[1] == now or not _is_slug(given[1]):
+        return path
+    return f"{folder}{slash}{now}.{ours}{SUFFIX}"
 
 
 def id_in_name(session: str) -> str:
@@ -61,6 +74,10 @@ def is_session_folder(name: str) -> bool:
 def is_session_path(relative: PurePath) -> bool:
     """Say whether a path below the directory may be a session's: by its name, and by the folders on the way to it."""
     return is_session_file(relative.name) and all(is_session_folder(part) for part in relative.parts[:-1])
+
+
+def _is_slug(text: str) -> bool:
+    return text == text.lower() and all(each == "-" or _slug_character(each) == each for each in text)
 
 
 def _slug_character(character: str) -> str:

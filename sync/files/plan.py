@@ -22,7 +22,7 @@ from ...storage.errors import InvalidInput
 from ...storage.model import Json, parse_time
 from ...storage.registers import REMOVED, value_of
 from .alignment import Accepted, known_ids
-from .lines import Header, Line, ParsedFile, Refused
+from .lines import Header, Line, ParsedFile, Refused, reads_same
 
 _EDITABLE = ("sender", "content", "timestamp", "parent", "model", "usage", "metadata")
 _BIRTH = ("role", "origin")
@@ -327,7 +327,8 @@ class _Draft:
     def _report_births(self, line: Line, now: Line, reference: Line | None, number: int) -> None:
         for field in (*_BIRTH, "timestamp"):
             value, restored = getattr(line, field), getattr(now, field)
-            removed = value is None and restored is not None and reference is not None
+            stated = reference is not None and getattr(reference, field) is not None
+            removed = value is None and restored is not None and stated
             if removed or (field in _BIRTH and value is not None and not _same(value, restored)):
                 self._report("birth-restored", number=number, id_=_id(now), field=field)
 
@@ -401,10 +402,7 @@ def _one_line(title: str) -> str:
 
 def _equal(line: Line, other: Line) -> bool:
     """Say whether two lines read the same, the id apart."""
-    if line.content != other.content:
-        return False
-    named = line if line.id == other.id else msgspec.structs.replace(line, id=other.id)
-    return msgspec.json.encode(named) == msgspec.json.encode(other)
+    return reads_same(line if line.id == other.id else msgspec.structs.replace(line, id=other.id), other)
 
 
 def _same(value: Json, other: Json) -> bool:

@@ -7,6 +7,7 @@ refused and keeps that text beside it (tests/unit/test_cli_files.py).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,8 @@ from ...storage.steps import step
 from ...storage.store import Store
 from .exchange import swap
 from .ledger import Ledger, RefusedFile
-from .lines import Rev, header_of, line_of, render
+from .lines import Rev, header_of, line_of, named_session, render
+from .names import SUFFIX, id_in_name
 from .reading import NO_FOLLOWING, FileChanged, first_line, look_at, translated
 
 ASIDE = ".refused"
@@ -107,6 +109,17 @@ def set_aside(path: Path, data: bytes) -> Path:
             raise LocalStorageError(f"{path} was saved meanwhile", hint="look at it again") from exc
         step("files.refused-set-aside")
         return displaced.rename(kept)
+
+
+def set_aside_of(root: Path, sessions: Iterable[str]) -> Iterator[Path]:
+    """What `set_aside` kept of these sessions, or may have: its name tells, or its first line, if that can be read."""
+    ids = set(sessions)
+    in_names = [f".{id_in_name(each)}." for each in ids]
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder, each) for each in sorted(names) if SUFFIX + ASIDE in each):
+            named = named_session(first_line(path))
+            if named is None or named in ids or any(each in path.name for each in in_names):
+                yield path
 
 
 def _written_beside(path: Path, data: bytes) -> Path:

@@ -23,14 +23,15 @@ from ...storage.store import Store
 from .absorb import TO_KEEP, Absorbed, Deletions, HalfSaved, TooManyDeleted, absorb, saved_under
 from .exchange import Displaced, is_open_for_writing, leftover
 from .ledger import Ledger, Record, RefusedFile
-from .lines import ParsedFile, Refused, named_rev, named_session, parse, parse_rev
+from .left_alone import LeftAlone
+from .lines import ParsedFile, Refused, named_message, named_rev, named_session, parse, parse_rev
 from .pace import Pace
 from .plan import DeleteMessage, EditMessage
 from .reading import (
     MAX_FILE_BYTES,
     FileChanged,
+    Fingerprint,
     Forbidden,
-    Found,
     TooLarge,
     fingerprint_of,
     first_line,
@@ -38,19 +39,14 @@ from .reading import (
     look_at,
     read_settled,
 )
+from .reports import Report, at_place, keep, reports_of, said_of
 from .walk import Directory
 
 PATIENCE_S = 2.0
 LOOK_AGAIN_S = 1.0
+WRITTEN_ANEW_S = 5.0
+"""So long after a file was renamed, one that is written under its old name is a save: the other is a backup."""
 _MUCH_BYTES = 16 << 20
-
-_SAID = {
-    "birth-restored": "what is written once was changed, and is restored",
-    "line-came-back": "a line that was taken away had changed meanwhile, and came back",
-    "order-restored": "lines stood in another order, which is restored",
-    "unknown-id-added": "a line with an id that was not known here was added",
-    "deleted-line-restored": "an edit of a deleted message brought it back",
-}
 
 _log = logging.getLogger("steno.files")
 
@@ -63,6 +59,19 @@ class Clock(NamedTuple):
     sleep: Callable[[float], object] = time.sleep
 
 
+class _Saved(msgspec.Struct):
+    """The bytes of a file, of which only the first line is kept once they are understood, and what it was."""
+
+    data: bytes
+    fingerprint: Fingerprint
+
+    def release(self) -> None:
+        """Let go of what stands below the first line: its messages are held as such by now."""
+        end = self.data.find(b"\n")
+        if end >= 0:
+            self.data = self.data[:end]
+
+
 class Taking:
     """Takes saved files into the store. ``unsettled`` are those that did not hold still and must be read again."""
 
@@ -70,6 +79,10 @@ class Taking:
         self._store, self._ledger, self._directory, self._pace = store, ledger, directory, pace
         self._clock = clock
         self._read_much = False
+        self.left_alone = LeftAlone(store, ledger, directory)
+        self._moved: dict[int, tuple[str, float]] = {}
+        self.former: dict[str, int] = {}
+        """The former paths of files that were given other names, with their sessions: kept in no database."""
         self.unsettled: set[Path] = set()
         self.aside: set[Path] = set()
         """What lies aside and must be looked at again: somebody still writes to it."""
@@ -116,6 +129,11 @@ class Taking:
     def _take_in_place(self, path: Path, deletions: Deletions, *, at_a_glance: bool) -> int | None:
         relative = self._directory.relative(path)
         record = self._ledger.at(relative)
+        if record is None and (now := self._under_other_name(relative)):
+            if not self._take_displaced(Displaced(self._directory.place(now.path), path)):
+                self.unsettled.add(path)
+                return None
+            return now.session
         if record and at_a_glance and look_at(path) == record.fingerprint.look:
             return self._as_written(record)
         try:
@@ -126,6 +144,7 @@ class Taking:
                 raise
             seen = fingerprint_of(path)
             if seen.sha256 != record.fingerprint.sha256:
+                self.left_alone.keep(relative, seen.look, by_store=True)
                 raise
             return self._as_written(msgspec.structs.replace(record, fingerprint=seen))
         if record and found.fingerprint.sha256 == record.fingerprint.sha256:
@@ -134,14 +153,22 @@ class Taking:
         absorbed = self._absorb(relative, found, record, deletions=deletions, finished=finished)
         return absorbed.session.no if absorbed else None
 
-    def _read(self, path: Path) -> Found:
+    def _under_other_name(self, relative: str) -> Record | None:
+        """The record of the file that had this path when an editor opened it, and was given another name since."""
+        no = self.former.get(relative)
+        row, record = (self.session(no), self._ledger.of(no)) if no is not None else (None, None)
+        if row is None or record is None or self._ledger.is_refused(record.path) or not self._holds(record, row.id):
+            return None
+        return record if self._named(self._directory.place(relative)) == row.id else None
+
+    def _read(self, path: Path) -> _Saved:
         clock = self._clock
-        found = read_settled(
+        data, fingerprint = read_settled(
             path, limit_bytes=MAX_FILE_BYTES, patience_s=PATIENCE_S,
             monotonic=clock.monotonic, wall_ns=clock.wall_ns, sleep=clock.sleep,
         )  # fmt: skip
-        self._read_much = self._read_much or len(found.data) > _MUCH_BYTES
-        return found
+        self._read_much = self._read_much or len(data) > _MUCH_BYTES
+        return _Saved(data, fingerprint)
 
     def give_back_memory(self) -> None:
         """Give back what a large file took, once it is taken."""
@@ -159,12 +186,15 @@ class Taking:
         return record.session if refused else None
 
     def _absorb(
-        self, relative: str, found: Found, record: Record | None, *, in_place: bool = True,
+        self, relative: str, found: _Saved, record: Record | None, *, in_place: bool = True,
         deletions: Deletions = "some", finished: bool = True,
     ) -> Absorbed | None:  # fmt: skip
         """Apply a saved file; None where it is refused. ``in_place`` says that it stands at its path."""
+        understood = False
         try:
             mine = parse(found.data)
+            found.release()
+            understood = True
             step("files.read")
             elsewhere = self._is_elsewhere(mine, relative)
             with self._store.transaction():
@@ -184,16 +214,20 @@ class Taking:
                 if not in_place and self._ledger.is_refused(relative):
                     self._ledger.owe(no)
                 self._ledger.mended(relative)
+                said = self._said(relative, mine, absorbed)
+                keep(self._store, said)
         except Refused as exc:
             dropped = exc.dropped if isinstance(exc, TooManyDeleted) else 0
             self.refuse(relative, exc.reason, line=exc.line_number or 0, column=exc.column or 0, dropped=dropped)
+            self.left_alone.keep(relative, found.fingerprint.look, by_store=understood)
             self._shows_less(record, found)
             return None
         step("files.absorbed")
-        self._say(relative, mine, absorbed)
+        for each in said:
+            _log.info("%s: %s", relative, each.text)
         return absorbed
 
-    def _shows_less(self, record: Record | None, found: Found) -> None:
+    def _shows_less(self, record: Record | None, found: _Saved) -> None:
         """A refused file stands where ours was: whoever removes it knows what it shows, and nothing that came later."""
         rev = named_rev(found.data.partition(b"\n")[0])
         if record and rev and rev.store == self._store.store_name and rev.seq < record.seq:
@@ -210,13 +244,17 @@ class Taking:
         found = [find_message(self._store, absorbed.session.no, each) for each in ids]
         return [each.no for each in found if each]
 
-    def _say(self, relative: str, mine: ParsedFile, absorbed: Absorbed) -> None:
-        for report in absorbed.plan.reports:
-            _log.info("%s: %s (%s)", relative, _SAID[report.kind], report.id or report.field or "")
-        for each in absorbed.purged:
-            _log.info("%s: a line was left out, since its message was purged (%s)", relative, each)
-        if absorbed.created and mine.header and mine.header.id not in (None, absorbed.session.id):
-            _log.info("%s is a copy: it became session %s", relative, absorbed.session.id)
+    def _said(self, relative: str, mine: ParsedFile, absorbed: Absorbed) -> list[Report]:
+        """What is to be said of a save beyond what was asked for."""
+        session = absorbed.session.id
+        return reports_of(
+            absorbed.plan.reports,
+            purged=absorbed.purged,
+            copied=absorbed.created and mine.header is not None and mine.header.id not in (None, session),
+            path=relative,
+            session=session,
+            now_ms=self._store.now_ms(),
+        )
 
     # Whose file it is
 
@@ -245,7 +283,8 @@ class Taking:
     def settle_moves(self, paths: Iterable[Path]) -> None:
         """Let sessions follow their files, all at once, before any of them is taken for a copy.
 
-        Two files may have changed names, or one was put over another: then that other one is written anew.
+        Two files may have changed names, or one was put over another: then that other one is written anew. Editors
+        rename a file to a backup and write it anew: then the session goes back, and the backup is a copy.
         """
         moves = self._moves(paths)
         if not moves:
@@ -260,23 +299,37 @@ class Taking:
                 self._ledger.mended(before.path)
         for before, relative in moves:
             _log.info("%s is now %s", before.path, relative)
+            if not self._is_written_anew(before.session, relative):
+                self._moved[before.session] = before.path, self._clock.monotonic()
+                continue
+            del self._moved[before.session]
+            if not self._directory.is_missing(before.path):
+                self.unsettled.add(self._directory.place(before.path))
 
     def _moves(self, paths: Iterable[Path]) -> list[tuple[Record, str]]:
         """The records of sessions whose files stand elsewhere now, each with its new place."""
         if not self._ledger.count():
             return []
-        claims: dict[int, list[tuple[bool, str]]] = {}
+        claims: dict[int, list[tuple[bool, bool, str]]] = {}
         found: dict[int, Record] = {}
         for path in paths:
             named = self._named(path) if _is_text(str(path)) else None
             row = self._store.find(named) if named else None
             record = self._ledger.of(row.no) if row else None
             relative = self._directory.relative(path)
-            if row and record and record.path != relative and not self._holds(record, row.id):
-                other = path.lstat().st_ino != record.fingerprint.inode
-                claims.setdefault(row.no, []).append((other, relative))
+            if row is None or record is None or record.path == relative:
+                continue
+            anew, other = self._is_written_anew(row.no, relative), not _is_very_file(path, record)
+            if anew or not self._holds(record, row.id) or (not other and self._is_anothers(record, row)):
+                claims.setdefault(row.no, []).append((not anew, other, relative))
                 found[row.no] = record
-        return [(found[no], min(places)[1]) for no, places in claims.items()]
+        return [(found[no], min(places)[-1]) for no, places in claims.items()]
+
+    def _is_written_anew(self, session: int, relative: str) -> bool:
+        """Say whether a session's file stood there until it was renamed just now."""
+        since = self._clock.monotonic() - WRITTEN_ANEW_S
+        self._moved = {no: moved for no, moved in self._moved.items() if moved[1] > since}
+        return self._moved.get(session, ("", 0.0))[0] == relative
 
     def _holds(self, record: Record, session_id: str) -> bool:
         """Say whether what stands at a session's path still is of that session, as far as it says."""
@@ -284,6 +337,14 @@ class Taking:
         if self._directory.is_missing(record.path) or self._directory.in_the_way(place):
             return False
         return self._named(place) in (None, session_id)
+
+    def _is_anothers(self, record: Record, row: SessionRow) -> bool:
+        """Say whether what stands at a session's path has no header, and begins with none of its messages.
+
+        That may be the session's all the same, unless its own file stands elsewhere.
+        """
+        id_ = named_message(first_line(self._directory.place(record.path)))
+        return id_ == "" or (id_ not in (None, row.id) and find_message(self._store, row.no, id_) is None)
 
     def _named(self, path: Path) -> str | None:
         """The session that the first line of a file names; None for what lies behind a link, or names none."""
@@ -349,7 +410,7 @@ class Taking:
             try:
                 found = self._read(displaced.kept)
             except (TooLarge, Forbidden) as exc:
-                self.refuse(relative, exc.line)
+                self.refuse(relative, said_of(displaced.kept, exc.line))
                 return self._put_back(displaced, record)
             if (
                 record
@@ -382,11 +443,12 @@ class Taking:
 
     def refuse(self, relative: str, reason: str, *, line: int = 0, column: int = 0, dropped: int = 0) -> None:
         """Leave a file alone until it is mended; said again it is no news."""
+        reason = said_of(self._directory.place(relative), reason)
         with self._store.transaction():
             news = self._ledger.refuse(RefusedFile(relative, line, column, reason, dropped))
         if news:
-            place = f", line {line}, column {column}" if column else f", line {line}" if line else ""
-            _log.warning("%s%s: %s; the file is left alone until it is mended", relative, place, reason)
+            place = at_place(relative, line, column)
+            _log.warning("%s: %s; the file is left alone until it is mended", place, reason)
 
     def mended(self, relative: str) -> None:
         """A file is gone, or was understood: nothing is to be said of it any more."""
@@ -401,6 +463,14 @@ class Taking:
         """The row of a session that has, or had, a file; None where it was purged."""
         row = self._store.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,))  # noqa: S608
         return SessionRow(*row) if row else None
+
+
+def _is_very_file(path: Path, record: Record) -> bool:
+    """Say whether a file is the one that was written or read, wherever it stands now."""
+    try:
+        return path.lstat().st_ino == record.fingerprint.inode
+    except OSError:
+        return False
 
 
 def _is_text(name: str) -> bool:

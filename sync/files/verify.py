@@ -23,6 +23,7 @@ from .ledger import Ledger, Record, RefusedFile
 from .lines import Rev, header_of, line_of, render_header, render_lines
 from .names import is_session_file, is_session_folder
 from .reading import Look, look_at, opened, translated
+from .reports import said_of
 from .session_file import rev_of
 
 SLICE_FILES = 1000
@@ -150,7 +151,7 @@ class _Looking:
                 return Difference("behind", record.path, "its session is deleted, and it still stands there", id_)
             line = self._first_difference(session, record)
         except StenoError as exc:
-            return Difference("unreadable", record.path, exc.line, id_)
+            return Difference("unreadable", record.path, said_of(self._root / record.path, exc.line), id_)
         return None if line is None else Difference(*self._why(record, look), id_, line)
 
     def _why(self, record: Record, look: Look) -> tuple[Kind, str, str]:

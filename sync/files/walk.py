@@ -69,20 +69,43 @@ class Directory:
         return None
 
     def check_way(self, path: Path) -> None:
-        """Raise `InvalidInput` where something is in the way to a path: nothing is done behind a link."""
+        """Raise `InvalidInput` where something is in the way to a path: nothing is done behind a link.
+
+        What is not named like a session's file is in the way itself.
+        """
         found = self.in_the_way(path)
         if found is not None:
             raise InvalidInput(f"{found} is no folder", hint="move it away; sessions lie below it")
+        if not is_session_file(path.name):
+            if path.is_symlink():
+                hint = "put the folder itself here, or remove it"
+                raise InvalidInput(f"{path} is a link, and what lies behind a link is not read", hint=hint)
+            raise InvalidInput(f"{path} is neither a folder nor a file", hint="move it away; sessions may lie below it")
 
     def may_be_session(self, path: Path) -> bool:
         """Say whether a path may be that of a session's file: by its name, with nothing hidden or linked above it."""
         return is_session_path(PurePath(path.relative_to(self.root))) and self.in_the_way(path) is None
 
+    def is_stray(self, path: Path) -> bool:
+        """Say whether something stands where a folder of sessions may be that is neither a folder nor a file."""
+        parts = path.relative_to(self.root).parts
+        return (
+            bool(parts)
+            and not is_session_file(path.name)
+            and all(is_session_folder(part) for part in parts)
+            and self.in_the_way(path) is None
+            and not is_gone(path)
+            and not is_folder(path)
+            and not _leads_to_a_file(path)
+        )
+
     def below(self, folder: Path) -> Iterator[Path]:
-        """What may be a session's file below a folder; links are not followed."""
+        """What may be a session's file below a folder, and what is a stray; links are not followed."""
         for found, folders, names in os.walk(folder):
             folders.sort()
-            yield from (path for name in sorted(names) if self.may_be_session(path := Path(found, name)))
+            linked = [name for name in folders if Path(found, name).is_symlink()]
+            paths = [Path(found, name) for name in sorted([*names, *linked])]
+            yield from (path for path in paths if self.may_be_session(path) or self.is_stray(path))
 
 
 def is_gone(path: Path) -> bool:
@@ -104,17 +127,26 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def _leads_to_a_file(path: Path) -> bool:
+    """Say whether a plain file stands at a path, or where a link there leads."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
 class Differences(msgspec.Struct):
     """Where the directory is not as it was left: files that look otherwise or are new, recorded ones that are gone.
 
-    ``leftovers`` and ``torn`` are files of ours that a crash left. Below a folder that may not be entered every
-    recorded file is told as changed.
+    ``leftovers`` and ``torn`` are files of ours that a crash left, ``strays`` stand where folders may be and are
+    neither folders nor files. Below a folder that may not be entered every recorded file is told as changed.
     """
 
     changed: list[Path] = []
     gone: list[str] = []
     leftovers: list[Path] = []
     torn: list[Path] = []
+    strays: list[Path] = []
 
 
 def differences(directory: Directory, recorded: Iterable[Recorded]) -> Differences:
@@ -167,6 +199,9 @@ def _walk(root: str, found: Differences) -> Iterator[Recorded]:
                         folders.append((f"{below}{name}/", entry.path))
                 elif is_session_file(name):
                     names.append(name)
+                elif not entry.is_file(follow_symlinks=False) and is_session_folder(name):
+                    stray = Path(entry.path)
+                    found.strays += [] if _leads_to_a_file(stray) else [stray]
         if names and not folders:
             with translated(Path(path)), _opened(path) as folder:
                 for name in sorted(names):

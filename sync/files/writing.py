@@ -20,12 +20,14 @@ from ...storage.model import SessionHeader
 from ...storage.rows import SessionRow, header
 from ...storage.steps import step
 from ...storage.store import Store
-from .exchange import Displaced, make_folder, remove, replace
+from ...storage.tombstones import mark
+from .exchange import Displaced, Replaced, make_folder, move, remove, replace
 from .ledger import CURSOR, Ledger, Record
 from .lines import Rev, header_of, line_of, render_header, render_lines
-from .names import SUFFIX, file_name
+from .names import SUFFIX, file_name, name_under_title
 from .pace import Pace
 from .reading import FileChanged, Forbidden, look_at
+from .reports import name_anew
 from .taking import LOOK_AGAIN_S, Taking
 from .walk import Directory
 
@@ -57,7 +59,10 @@ class Writing:
         ahead = self._ahead if self._ahead.cursor == cursor else _Ahead(cursor, cursor)
         upto = min(last, ahead.upto + CHUNK)
         began_s, owed = self._pace.now(), self._ledger.owed()
-        waiting = dict.fromkeys(sorted({*ahead.waiting, *owed, *self._changed(ahead.upto, upto)}), 0.0)
+        changed = self._changed(ahead.upto, upto)
+        for no in changed:
+            self._pace.changed(no)
+        waiting = dict.fromkeys(sorted({*ahead.waiting, *owed, *changed}), 0.0)
         for taken, no in enumerate(list(waiting)):
             if self._stopping() or (taken and self._pace.now() - began_s > SLICE_S):
                 break
@@ -139,27 +144,68 @@ class Writing:
             return None
         if row is None or row.hidden:
             return self._remove(record) if record else None
+        purged = record is not None and self._ledger.shows_purged(record)
+        if record and purged:
+            record, anew = self._under_title(record, row), True
         path = record.path if record else self._new_path(row)
         make_folder(self._directory.root, PurePath(path).parent)
         with self._snapshot() as seq:
             shown = self._header(no)
-            if shown is None:
-                return self._remove(record) if record else None
-            known = record if record and record.seq and not anew else None
-            former = hashlib.sha256(self._first(shown, known.seq)) if known else None
-            replaced = replace(
-                self._directory.place(path),
-                self._parts(shown.id, self._first(shown, seq), former),
-                expected=record.fingerprint if record and record.stands else None,
-                wanted=lambda: not (known and former) or former.digest() != known.fingerprint.sha256,
-            )
+            replaced = None if shown is None else self._shown(shown, path, record, seq, anew=anew)
+        if shown is None:  # deleted meanwhile
+            return self._remove(record) if record else None
         if replaced is None:
             return None
         self.count += 1
         with self._store.transaction():
             self._ledger.keep(Record(no, path, seq, replaced.written))
+            if purged and name_anew(self._store, row.id, title=row.title):
+                self._mark()
         step("files.recorded")
         return replaced.displaced
+
+    def _shown(
+        self, shown: SessionHeader, path: str, record: Record | None, seq: int, *, anew: bool
+    ) -> Replaced | None:
+        """Write a session's file as it is at a moment; None where nothing but its rev would be another."""
+        known = record if record and record.seq and not anew else None
+        former = hashlib.sha256(self._first(shown, known.seq)) if known else None
+        return replace(
+            self._directory.place(path),
+            self._parts(shown.id, self._first(shown, seq), former),
+            expected=record.fingerprint if record and record.stands else None,
+            wanted=lambda: not (known and former) or former.digest() != known.fingerprint.sha256,
+        )
+
+    def _under_title(self, record: Record, row: SessionRow) -> Record:
+        """Give a file of which something was purged the name of its session's present title: its own may tell of it.
+
+        What somebody saved there meanwhile goes with it. A crash in between leaves a file that was renamed.
+        """
+        wanted = name_under_title(record.path, row.id, title=row.title)
+        if wanted == record.path:
+            return record
+        named = msgspec.structs.replace(record, path=self._free(wanted))
+        place = self._directory.place(record.path)
+        self._directory.check_way(place)
+        look_at(place)  # a link or a folder is not ours to rename
+        with self._store.transaction():
+            self._mark()
+        if record.stands:
+            move(place, self._directory.place(named.path))
+        elif not self._directory.is_missing(record.path):
+            raise FileChanged(place, "appeared")
+        step("files.renamed")
+        with self._store.transaction():
+            self._ledger.keep(named)
+            self._mark()
+        self._taking.former[record.path] = record.session
+        _log.info("%s is named so since something of its session was purged", named.path)
+        return named
+
+    def _mark(self) -> None:
+        """Have the database written anew, in which the former name of a file still stands."""
+        mark(self._store, self._store.advance()[0])
 
     @contextmanager
     def _snapshot(self) -> Generator[int]:
@@ -218,6 +264,10 @@ class Writing:
     def _new_path(self, row: SessionRow) -> str:
         name = file_name(row.id, title=row.title, created_ms=row.created_ms)
         self._directory.check_way(self._directory.place(name))
+        return self._free(name)
+
+    def _free(self, name: str) -> str:
+        """A path where nothing stands: this one, or with a number."""
         taken, number = name, 1
         while self._ledger.at(taken) or self._directory.stands(taken):
             number += 1

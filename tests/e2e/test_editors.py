@@ -289,6 +289,10 @@ CONFLICTS = [
 ]
 
 
+def reported(device: Device) -> set[tuple[str, str, str]]:
+    return {(each["path"], each["kind"], each["session"]) for each in device.status()["files"]["reports"]}
+
+
 def test_conflicted_copies_become_sessions_of_their_own_and_are_reported(device: Device):
     made, path = session(device, "one", "two")
     original = path.read_bytes()
@@ -300,8 +304,9 @@ def test_conflicted_copies_become_sessions_of_their_own_and_are_reported(device:
     for number, copy in enumerate(copies):
         copies[copy] = until(lambda copy=copy: id_of(copy) != made and id_of(copy), "the copy has an id of its own")
         settles(device, copies[copy], copy, "one", "zwei", f"added {number}")
-        said = f"{copy.name} is a copy: it became session {copies[copy]}"
-        until(lambda said=said: said in device.log(), "it is reported")
+        said = f"{copy.name}: this is a copy, and became a session of its own ({copies[copy]})"
+        until(lambda said=said: said in device.log(), "the log says so")
+        assert (str(copy.relative_to(device.home.sessions)), "copy", copies[copy]) in reported(device)
     assert len({made, *copies.values()}) == len(CONFLICTS) + 1
     assert path.read_bytes() == original
     assert is_settled(device, made, path, "one", "two")

@@ -222,7 +222,7 @@ def test_a_malformed_file_is_left_alone_named_and_taken_when_it_is_mended(device
     until(lambda: device.status()["files"]["refused"], "the file is refused")
     done = device.steno("status", code=8)
     relative = str(path.relative_to(device.home.sessions))
-    assert f"{relative}, line 4" in done.out
+    assert f"{relative}:4:" in done.out
     assert len(done.err.strip().splitlines()) == 1
     append(device, made, "arrived")
     until(lambda: device.status()["files"]["not_written"] == 0, "the daemon has looked")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from steno.daemon.client import DaemonClient
 from steno.storage.model import NewMessage
 from steno.tests.e2e.device import Device, until
 from steno.tests.e2e.terminal import Terminal
@@ -70,6 +71,23 @@ def test_an_edit_of_several_saves_is_told_as_one(device: Device, made: str, plac
     done = device.steno("files", "edit", made, EDITOR=editor(place, script))
     assert done.out.splitlines()[-1] == f"Session {made}: 1 message added; 1 message removed."
     assert device.contents(made) == ["one", "typed"]
+
+
+def test_what_came_of_a_save_is_said_at_once_and_stands_in_the_status_and_the_api(
+    device: Device, made: str, place: Path
+):
+    script = """sed -i '3s/"role":"user"/"role":"system"/' "$file\""""
+    done = device.steno("files", "edit", made, EDITOR=editor(place, script))
+    text = "what does not change was edited, and is restored (role of two)"
+    assert (done.out.splitlines()[-1], done.err) == ("Nothing changed.", f"{text.capitalize()}.\n")
+    name = str(device.file(made).relative_to(device.home.sessions))
+    assert f"{name}: {text}" in device.steno("files", "status").out
+    found = device.json("files", "status")["reports"]
+    assert [(each["path"], each["session"], each["kind"]) for each in found] == [(name, made, "birth-restored")]
+    assert device.status()["files"]["reports"] == found
+    assert DaemonClient(device.home).files()["reports"] == found
+    device.steno("purge", made, "--yes")
+    assert device.json("files", "status")["reports"] == []
 
 
 def test_what_is_refused_is_said_with_its_place_in_one_line(device: Device, made: str, place: Path):
@@ -167,6 +185,7 @@ def test_a_directory_that_is_emptied_comes_back_by_resume(lonely: Device):
     shutil.rmtree(lonely.home.sessions)
     until(lambda: lonely.status()["files"]["halted"], "everything stands still")
     assert "steno files resume --restore" in lonely.steno("files", "status", code=8).out
+    until(lambda: lonely.status()["files"]["watched"] is False, "a daemon says that it hears of no save now")
     assert lonely.steno("files", "path", sessions[0], code=1).err.count("\n") == 1
     lonely.steno("files", "resume", "--restore")
     until(lambda: len(lonely.files()) == len(sessions), "every file is back")

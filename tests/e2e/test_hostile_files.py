@@ -108,7 +108,7 @@ def test_every_hostile_file_is_named_with_its_place_and_no_other_session_notices
     assert device.everything().keys() == before
     told = device.steno("status", code=8).out
     for name, (_, line, column, _) in HOSTILE.items():
-        assert f"{name}.jsonl" + (f", line {line}, column {column}" if line else "") in told
+        assert f"{name}.jsonl" + (f":{line}:{column}: " if line else ": ") in told
     device.stop()
     device.start()
     until(lambda: len(refused(device)) == len(HOSTILE), "they are still there after a restart")

@@ -94,7 +94,7 @@ def test_everything_is_back_after_the_database_is_lost_and_the_other_device_is_a
     before, files, objects = desktop.everything(), laptop.files(), logs(laptop.remote)
     lose_database(laptop)
     told = laptop.steno("doctor", "--rebuild").out
-    assert "there is none" in told
+    assert "it was missing" in told
     laptop.start()
     until(laptop.settled, "the daemon has taken up the rebuilt store")
     assert laptop.status()["problems"] == []

@@ -6,38 +6,23 @@ mirror (each `step`, each transaction, each wait) it may be killed, or somebody 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import logging
 import os
 import shutil
-import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import pytest
-
-from steno.storage.apply import Applied, apply, slices
-from steno.storage.change import decode_batch, local_changes
-from steno.storage.conflicts import conflicts
 from steno.storage.database import Transaction
-from steno.storage.doctor import examine
-from steno.storage.model import NewMessage
-from steno.storage.registers import REMOVED, value_of
 from steno.storage.rows import HIDDEN_IN_VECTOR, header, message
-from steno.storage.state import find_message, load
 from steno.storage.store import Store
-from steno.sync.files import exchange
-from steno.sync.files.lines import Rev, header_of, line_of, parse_rev, render
 from steno.sync.files.mirror import MARKER, Mirror
-from steno.tests.simulation.files_model import GONE, PLAIN, SCALARS, Model, Page, Taken
-from steno.tests.simulation.test_stores_converge import state
+from steno.tests.simulation.files_device import Device, line_as_read
+from steno.tests.simulation.files_model import PLAIN, Model, Page, Taken
 
 NOW_MS = 1_800_000_000_000
-OURS = ".steno-"
 
 _Kind = TypeVar("_Kind", bound=Store)
 
@@ -78,7 +63,6 @@ class World:
         self.crash_at: int | None = None
         self.later_at: int | None = None
         self.later: Callable[[], None] | None = None
-        self.deleted: set[str] = set()
         self.objections: list[Exception] = []
         self.desks = {name: Desk(self, name, folder, template) for name, template in templates.items()}
         for desk in self.desks.values():
@@ -151,35 +135,6 @@ class World:
         if self.objections:
             raise self.objections[0]
 
-    # Two devices
-
-    def settle(self) -> None:
-        """Let everything come to rest, and compare."""
-        if self.later is not None:
-            self.now()
-        self.crash_at = self.later_at = None
-        for desk in self.desks.values():
-            desk.people_end()
-            desk.seconds += 100
-        for _ in range(10):
-            before = [desk.store.last_seq for desk in self.desks.values()]
-            for desk in self.desks.values():
-                desk.rest()
-            for desk in self.desks.values():
-                desk.publish()
-            for desk in self.desks.values():
-                desk.pull(self.other(desk))
-            refused = [each for desk in self.desks.values() for each in desk.mirror.refused()]
-            if not refused and before == [desk.store.last_seq for desk in self.desks.values()]:
-                break
-        else:
-            raise AssertionError("it does not come to rest")
-        for desk in self.desks.values():
-            desk.check()
-        first, second = self.desks.values()
-        assert state(first.store) == state(second.store), "the devices differ"
-        assert self.model.known["a"] == self.model.known["b"]
-
     def other(self, desk: Desk) -> Desk:
         return next(each for each in self.desks.values() if each is not desk)
 
@@ -234,6 +189,7 @@ class Editor:
         self.at_first = json.dumps([self.header, self.lines])
         self.broken = ""
         self.rest: Callable[[], None] | None = None
+        self.half: bytes | None = None
         self.patience = 0
 
     @property
@@ -270,6 +226,7 @@ class Editor:
             file = path.open("wb", buffering=0)
             file.write(data[:cut])
             self.desk.wrote(path, data[:cut])
+            self.half = data[:cut]
             self.rest = lambda: self._complete(file, data, cut)
         else:
             self.desk.writes(path, data)
@@ -280,7 +237,7 @@ class Editor:
     def finish(self) -> None:
         """Do the second half of a save."""
         if self.rest is not None:
-            rest, self.rest = self.rest, None
+            rest, self.rest, self.half = self.rest, None, None
             rest()
             self.desk.touched[self.path] = None
 
@@ -296,14 +253,15 @@ class Editor:
         self.desk.wrote(self.path, data)
 
 
-class Desk:
-    """One device."""
+class Desk(Device):
+    """One device with its directory, and the people at it."""
 
     def __init__(self, world: World, name: str, folder: Path, template: Path) -> None:
-        self.world, self.name = world, name
+        self.world = world
         self.root = folder / name
         self.database = folder / f"{name}.db"
         shutil.copy(template, self.database)
+        super().__init__(world.model, name, self._connected(Store, name))
         self.store: _Store
         self.mirror: Mirror
         self.seconds = 0.0
@@ -318,26 +276,14 @@ class Desk:
         self.written_last: dict[str, bytes] = {}
         self.head: dict[str, Any] = {}
         self.before: dict[str, tuple[bool, dict[str, Any]]] = {}
-        self.log: list[tuple[bytes, int]] = []
-        self.cursor = 0
-        self.applied = 0
         self.opened = False
-        self.programs = self._connected(Store)
         self.open()
-
-    @property
-    def model(self) -> Model:
-        return self.world.model
-
-    @property
-    def known(self) -> int:
-        return self.model.known[self.name]
 
     def open(self) -> None:
         """The process of a daemon that was started anew."""
         if self.opened:
             self.store.close()
-        self.store = self._connected(_Store)
+        self.store = self._connected(_Store, self.name)
         self.opened = True
         self.store.desk = self
         self.store._transaction = _Watched(self, self.store)
@@ -346,9 +292,9 @@ class Desk:
         )
         self.pending.clear()
 
-    def _connected(self, kind: type[_Kind]) -> _Kind:
+    def _connected(self, kind: type[_Kind], name: str) -> _Kind:
         def random(length: int) -> str:
-            return f"{next(self.world.tokens):x}{self.name}".rjust(length, "0")
+            return f"{next(self.world.tokens):x}{name}".rjust(length, "0")
 
         return kind(self.database, now_ms=lambda: next(self.world.clock), random=random)
 
@@ -386,8 +332,13 @@ class Desk:
             if (opened := self.model.holder(self.name, session, page)) is not None
         }
         assert knew, f"{session} was deleted, whose file nobody took away"
-        # Where several files of it went, each knew something else; what the mirror believes to be gone counts.
-        of_it = filter(self._is_so(session), sorted(knew, reverse=True))
+        # Where several files of it went, each knew something else; what the mirror believes to be gone counts. That is
+        # an earlier version where it was killed before it remembered the last. Who removes a broken file of another
+        # session from its place knows what that one shows.
+        others = [self.model.holder(self.name, page.named or "", page) for page, _ in self.removed]
+        earlier = [opened for key, opened in self.model.opened.items() if key[:2] == (self.name, session)]
+        may_have = {before | opened.at_first for opened in (*others, *earlier) if opened is not None}
+        of_it = filter(self._is_so(session), sorted(knew | may_have, reverse=True))
         self.model.say(self.name, (session, "", "deleted"), next(of_it, max(knew)))
 
     def _is_so(self, session: str) -> Callable[[int], bool]:
@@ -413,12 +364,17 @@ class Desk:
             assert page is not None, f"a file was taken that is none: {self.parsed!r}"
             self.before = {} if session_id is None else self.shown(session_id)
             self.head = _head(store, session_id)
+            title = _head(store, session_id)["title"]
             done = absorb(store, mine, session_id=session_id, **options)
             after = self.shown(done.session.id)
             if done.created and page.named is not None:
                 self.world.judge(lambda named=page.named: self._check_copy(named))
+            if any(editor.half == self.parsed for editor in self.editors.values()):
+                self.world.judge(lambda: self._check_half(after))
             ids = list(done.plan.ids)
-            taken = Taken(done.session.id, done.created, page, ids, self.head, self.before, after)
+            page = self.model.without_purged(self.name, page.named or "" if done.created else done.session.id, page)
+            title = title if "title" in done.purged else None
+            taken = Taken(done.session.id, done.created, page, ids, self.head, self.before, after, title)
             data = self.parsed
             self.pending.append(lambda: self._taken(taken, data))
             return done
@@ -429,6 +385,10 @@ class Desk:
         others = self._naming(named)
         known = self.known & self.model.sessions.get(named, 0)
         assert self.world.disturbed or len(others) > 1 or not known, f"{named} became two: {others}"
+
+    def _check_half(self, after: dict[str, tuple[bool, dict[str, Any]]]) -> None:
+        gone = [id_ for id_, (hidden, _) in self.before.items() if not hidden and after[id_][0]]
+        assert not gone, f"half a file deleted {gone}"
 
     def _taken(self, taken: Taken, data: bytes) -> None:
         self.model.taken(self.name, taken)
@@ -441,14 +401,15 @@ class Desk:
         if row is None:
             return {}
         rows = self.store.message_rows(row.no, hidden=True)
-        return {each.id: (bool(each.hidden), _line(message(each))) for each in rows}
+        return {each.id: (bool(each.hidden), line_as_read(message(each))) for each in rows}
 
     def _naming(self, session: str) -> list[Path]:
+        """The files that may be of a session: one whose first line is half written does not say."""
         found = []
         for path in self.root.rglob("*"):
             if path.is_file() and path.name != MARKER:
                 page = page_of(path.read_bytes().split(b"\n", 1)[0])
-                if page is not None and page.named == session:
+                if page is None or page.named == session:
                     found.append(path)
         return found
 
@@ -477,7 +438,9 @@ class Desk:
 
     def wrote(self, path: Path, data: bytes) -> None:
         self.unread = [each for each in self.unread if each[0] != path]
-        self.unread.append((path, data))
+        page = page_of(data)
+        if page is None or data != self.written_last.get(page.named or ""):  # else it is as it was
+            self.unread.append((path, data))
 
     def takes_away(self, path: Path) -> None:
         """What stands there is about to stand there no more: whoever does it knows what it shows."""
@@ -488,7 +451,7 @@ class Desk:
             self.removed.append((page, (path, data) in self.unread and not refused))
             # A file that still names another session than the one it was taken for is anew a copy if it comes back.
             taken_for = {key[1] for key in self.model.opened if key[2:] == (page.named, page.rev)}
-            self.world.deleted |= taken_for - {page.named}
+            self.model.deleted |= taken_for - {page.named}
 
     def destroys(self, path: Path) -> None:
         """What stands there will be nowhere: its session may be deleted by that."""
@@ -500,7 +463,7 @@ class Desk:
         """Remember that somebody put an end to this file, whichever session it was taken for."""
         page = page_of(path.read_bytes().split(b"\n")[0])
         if page is not None:
-            self.world.deleted |= {key[1] for key in self.model.opened if key[2:] == (page.named, page.rev)}
+            self.model.deleted |= {key[1] for key in self.model.opened if key[2:] == (page.named, page.rev)}
 
     def opens(self, slot: int, at: int) -> Editor | None:
         """Open a file in an editor; two buffers of one version are one buffer, since none can tell them apart."""
@@ -547,6 +510,16 @@ class Desk:
         self.unread = [each for each in self.unread if each[0] != to]
         self.touched[to] = None
 
+    def drops(self, path: Path, texts: list[str]) -> None:
+        """Put a file of another program there, which says nothing of a session."""
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = "".join(json.dumps({"role": "user", "content": text}) + "\n" for text in texts).encode()
+        self.writes(path, data)
+        self.wrote(path, data)
+        self.touched[path] = None
+
     def removes(self, path: Path) -> None:
         self.saves_end()
         if not path.exists():
@@ -563,95 +536,6 @@ class Desk:
             if path in (None, editor.path):
                 editor.finish()
 
-    # What programs do
-
-    def live(self) -> list[str]:
-        return sorted(each.id for each in self.programs.sessions())
-
-    def create(self, session: str) -> None:
-        if self.programs.row(session) is None and session not in self.model.sessions:
-            made = self.programs.create(id=session, title=f"title {session}" if len(session) % 2 else None)
-            self.model.session_born(self.name, session, {} if made.automatic_title else {"title": made.title})
-
-    def append(self, session: str, text: str, after: str | None = None) -> None:
-        row = self.programs.find(session)
-        if row is None:
-            return
-        if row.hidden:
-            known = [self.model._deletions(self.known, (session, "", path))[1] for path in ("cleared", "deleted")]
-            self.model.say(self.name, (session, "", "cleared"), known[0] | known[1])
-            self.model.say(self.name, (session, "", "deleted"), 0)
-        if row.status == "archived":
-            self.model.say(self.name, (session, "", "status"), "active")
-        new = NewMessage(role="user", content=text, after=after, metadata={"by": "program"})
-        done = self.programs.append(session, new)
-        self.model.message_born(self.name, session, done.id, _line(done))
-
-    def edit(self, session: str, id_: str, changes: dict[str, Any]) -> None:
-        row = self.programs.find(session)
-        if row is None or row.hidden:
-            return
-        for path, value in changes.items():
-            for key, leaf in value.items() if path == "metadata" else ():
-                self.model.tell(self.name, (session, id_, f"metadata/{key}"), GONE if leaf is None else leaf)
-            if path != "metadata":
-                self.model.tell(self.name, (session, id_, path), value)
-        if "content" in changes and self.model._deletions(self.known, (session, id_, "deleted"))[1]:
-            self.model.say(self.name, (session, id_, "deleted"), None)
-        self.programs.edit_message(session, id_, changes)
-
-    def delete_message(self, session: str, id_: str) -> None:
-        row = self.programs.find(session)
-        each = None if row is None else find_message(self.programs, row.no, id_)
-        if row is not None and not row.hidden and each is not None and not each.hidden:
-            self.programs.delete_message(session, id_)
-            self.model.say(self.name, (session, id_, "deleted"), self.known)
-
-    def update(self, session: str, **changes: Any) -> None:
-        for path, value in changes.get("fields", {}).items():
-            self.model.tell(self.name, (session, "", path), value)
-        for name in ("metadata", "state"):
-            for key, leaf in changes.get(name, {}).items():
-                self.model.tell(self.name, (session, "", f"{name}/{key}"), GONE if leaf is None else leaf)
-        tags = self.programs.get(session).tags
-        for tag in changes.get("add_tags", ()):
-            if tag not in tags:
-                self.model.say(self.name, (session, "", f"tags/{tag}"), True)
-        for tag in changes.get("remove_tags", ()):
-            if tag in tags:
-                self.model.say(self.name, (session, "", f"tags/{tag}"), GONE)
-        self.programs.update(session, **changes)
-
-    def delete(self, session: str) -> None:
-        row = self.programs.find(session)
-        if row is not None and not row.hidden:
-            self.programs.delete(session)
-            self.model.say(self.name, (session, "", "deleted"), self.known)
-            self.world.deleted.add(session)
-
-    def restore(self, session: str) -> None:
-        row = self.programs.find(session)
-        if row is not None and (row.hidden or row.vectors):
-            self.programs.restore(session)
-            self.model.say(self.name, (session, "", "deleted"), None)
-
-    def publish(self) -> None:
-        complete, floor = False, self.cursor
-        while not complete:
-            batch, self.cursor, complete = local_changes(self.programs, since=self.cursor, floor=floor, max_bytes=10**7)
-            if batch:
-                self.log.append((batch, self.known))
-
-    def pull(self, other: Desk) -> None:
-        for batch, known in other.log[self.applied :]:
-            decoded, done = decode_batch(batch), Applied()
-            for part in slices(decoded, rows=100):
-                with self.programs.transaction():
-                    apply(self.programs, decoded, part, done=done)
-            assert done.refused == []
-            self.applied += 1
-            self.model.known[self.name] |= known
-
     # The mirror
 
     def hear(self, some: int, *, again: bool) -> None:
@@ -663,7 +547,11 @@ class Desk:
 
     def miss(self) -> None:
         gone, self.gone = [*self.gone], {}
+        sql = "SELECT id FROM files JOIN sessions ON no = session WHERE path = ? AND hidden = 0"
+        again = [self.store.one(sql, (path,)) for path in gone if (self.root / path).exists()]
         self.mirror.vanished(gone)
+        deleted = {id_ for (id_,) in filter(None, again)}.difference(self.live())
+        assert self.world.disturbed or not deleted, f"{deleted} is deleted, whose file is there again"
 
     def some_writing(self, *, once: bool) -> None:
         for _ in range(1 if once else 5):
@@ -687,10 +575,17 @@ class Desk:
         self.editors.clear()
 
     def mends(self) -> None:
-        """What cannot be read is mended by hand."""
+        """What cannot be read is mended by hand, and lines are taken out that may be purged ones."""
+        purged = [
+            self.root / each.path for each in self.mirror.refused() if "may be one that was purged" in each.reason
+        ]
         for path in self.files():
-            if page_of(path.read_bytes()) is None:
-                data = _mended(path.read_bytes())
+            found = path.read_bytes()
+            page = page_of(found)
+            if page is None or (path in purged and self.model.may_hold_purged(self.name, page)):
+                # What was saved under a former name of the file lies here.
+                self.unread = [each for each in self.unread if each[1] != found]
+                data = _mended(found, unnamed=page is None)
                 self.writes(path, data)
                 self.wrote(path, data)
 
@@ -707,131 +602,15 @@ class Desk:
             self.seconds += wait
         raise AssertionError("writing does not come to an end")
 
-    def check(self) -> None:
-        """The store is what the model says, and the files are what the store says."""
-        self.touched.clear()
-        self.gone.clear()
-        assert self.mirror.refused() == [], f"refused: {self.mirror.refused()}"
-        self._check_files()
-        self._check_store()
-        if not self.model.count % 8:  # it takes longer than all else
-            wrong = [finding for finding in examine(self.store) if not finding.ok]
-            assert wrong == []
 
-    def _check_files(self) -> None:
-        store, named = self.store, []
-        for path in self.files():
-            page = page_of(path.read_bytes())
-            assert page is not None
-            assert page.named is not None
-            named.append(page.named)
-            row = store.find(page.named)
-            assert row is not None
-            rev = parse_rev(page.rev)
-            assert rev is not None
-            lines = [line_of(message(each)) for each in store.message_rows(row.no)]
-            shown = render(header_of(header(row), rev=Rev(store.store_name, rev.seq)), lines)
-            assert path.read_bytes() == shown, f"the file of {row.id} is not what the store holds"
-        assert sorted(named) == self.live(), "there is not one file for each session"
-        ours = [path.name for path in self.root.rglob("*") if path.name.startswith(OURS)]
-        assert ours == [], "something lies aside"
-        for path, data in self.unread:
-            page = page_of(data)
-            if page is None or data == self.written_last.get(page.named or ""):  # mended, or as it is
-                continue
-            holders = [key for key in self.model.opened if key[0] == self.name and key[2:] == (page.named, page.rev)]
-            same = any(self.model.says_nothing_new(self.name, key[1], page) for key in holders)
-            assert same, f"a save of {path.name} was never taken: {data!r}"
-        self.unread.clear()
-        self.removed.clear()
-
-    def _check_store(self) -> None:
-        model, known, conflicting = self.model, self.known, set()
-        held = [session for session, bit in model.sessions.items() if bit & known]
-        assert sorted(held) == [each for (each,) in self.store.execute("SELECT id FROM sessions ORDER BY id")]
-        for session in held:
-            row = self.store.find(session)
-            assert row is not None
-            hidden = model.is_hidden(known, session)
-            assert hidden in (None, bool(row.hidden)), f"{session} is hidden: {row.hidden}, should be {hidden}"
-            assert not row.hidden or session in self.world.deleted, f"nobody deleted {session}"
-            rows = {each.id: each for each in self.store.message_rows(row.no, hidden=True)}
-            assert sorted(rows) == sorted(model.messages(known, session)), f"the messages of {session}"
-            if row.hidden:
-                continue
-            conflicting |= self._check_header(row)
-            for id_, each in rows.items():
-                live = model.is_live(known, session, id_)
-                assert live in (None, not each.hidden), f"{session} {id_} is hidden: {each.hidden}, live: {live}"
-                conflicting |= self._check_fields(session, id_, each)
-        listed = {
-            (each.session, each.message or "", each.field)
-            for each in conflicts(self.store)
-            if each.field not in ("deleted", "cleared") and not each.field.startswith("tags/")
-        }
-        assert listed == conflicting, "the conflicts"
-
-    def _check_header(self, row: Any) -> set[Any]:
-        now, conflicting = header(row), set()
-        for path in PLAIN:
-            value = None if path == "title" and now.automatic_title else getattr(now, path)
-            default = "active" if path == "status" else None
-            conflicting |= self._check_value(row, None, (row.id, "", path), value, default)
-        for name in ("metadata", "state"):
-            document = getattr(now, name)
-            for key in self._keys(row.id, "", name) | document.keys():
-                where = (row.id, "", f"{name}/{key}")
-                conflicting |= self._check_value(row, None, where, document.get(key, GONE), GONE)
-        for tag in self._keys(row.id, "", "tags") | {*now.tags}:
-            values = {write.value for write in self.model.heads(self.known, (row.id, "", f"tags/{tag}"))}
-            assert (True if tag in now.tags else GONE) in values, f"the tag {tag} of {row.id}"
-        return conflicting
-
-    def _check_fields(self, session: str, id_: str, each: Any) -> set[Any]:
-        line, conflicting = _line(message(each)), set()
-        row = self.store.find(session)
-        for path in SCALARS:
-            conflicting |= self._check_value(row, each, (session, id_, path), line.get(path), None)
-        document = line.get("metadata") or {}
-        for key in self._keys(session, id_, "metadata") | document.keys():
-            where = (session, id_, f"metadata/{key}")
-            conflicting |= self._check_value(row, each, where, document.get(key, GONE), GONE)
-        return conflicting
-
-    def _check_value(self, row: Any, each: Any, where: Any, value: Any, default: Any) -> set[Any]:
-        """What is shown is what was meant, and whatever else was meant is held."""
-        heads = self.model.heads(self.known, where)
-        shown = [_default(write.value, default) for write in self.model.shown(self.known, where)] or [default]
-        assert _plain(value) in [_plain(each) for each in shown], f"{where} shows {value!r}, should be of {shown!r}"
-        if len(heads) < 2:
-            return set()
-        texts = load(self.store, row.no, each, where[2]).open.values()
-        held = {_plain(GONE if text.text == REMOVED else value_of(text.text)) for text in texts}
-        meant = {_plain(write.value) for write in heads}
-        assert meant <= held, f"{where} holds {held}, should hold {meant}"
-        return {where} if len(meant) > 1 else set()
-
-    def _keys(self, session: str, id_: str, name: str) -> set[str]:
-        found = (path.split("/", 1) for at, where, path in self.model.fields if (at, where) == (session, id_))
-        return {each[1] for each in found if len(each) == 2 and each[0] == name}
-
-
-def _mended(data: bytes) -> bytes:
-    """A file without the lines that are none, and without those that repeat an id."""
+def _mended(data: bytes, *, unnamed: bool) -> bytes:
+    """A file without the lines that are none, and without those that repeat an id, or have none if not ``unnamed``."""
     rows: dict[Any, bytes] = {}
     for at, row in enumerate(data.split(b"\n")):
         page = page_of(row)
-        if page is not None:
+        if page is not None and (unnamed or page.header or "id" in page.lines[0]):
             rows.setdefault(page.lines[0].get("id", at) if page.lines else at, row)
     return b"\n".join([*rows.values(), b""])
-
-
-def _default(value: Any, default: Any) -> Any:
-    return default if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True)
 
 
 def _head(store: Store, session: str | None) -> dict[str, Any]:
@@ -839,65 +618,3 @@ def _head(store: Store, session: str | None) -> dict[str, Any]:
     if row is None:
         return {"title": "", "status": "active", "tags": [], "metadata": {}, "state": {}}
     return {name: getattr(header(row), name) for name in (*PLAIN, "tags", "metadata", "state")}
-
-
-def _line(shown: Any) -> dict[str, Any]:
-    line = {path: getattr(shown, path) for path in ("id", "role", *SCALARS)}
-    return {**{key: value for key, value in line.items() if value is not None}, "metadata": shown.metadata}
-
-
-# The machinery of a run
-
-
-@contextlib.contextmanager
-def wired(worlds: Callable[[], World | None]) -> Generator[pytest.MonkeyPatch]:
-    """Let time, chance and the points of the mirror's work be those of the world that is running."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("steno.sync.files.")]
-    real_write, names = exchange._write, itertools.count()
-
-    def world() -> World:
-        found = worlds()
-        assert found is not None
-        return found
-
-    def desk() -> Desk:
-        found = world().job
-        assert found is not None
-        return found
-
-    def parsed(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        def remembered(data: bytes) -> Any:
-            desk().parsed = data
-            return parse(data)
-
-        return remembered
-
-    def absorbing(absorb: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given, **options: desk().absorbing(absorb)(*given, **options)  # noqa: PLW0108  by who runs it
-
-    def write(path: Path, parts: Iterable[bytes]) -> Any:
-        data = b"".join(parts)
-        desk().written(data)
-        return real_write(path, [data])
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module in modules:
-            if hasattr(module, "step"):
-                patch.setattr(module, "step", lambda at: world().point(at))
-            if module.__name__ != "steno.sync.files.lines" and hasattr(module, "parse"):
-                patch.setattr(module, "parse", parsed(module.parse))
-            if module.__name__ != "steno.sync.files.absorb" and hasattr(module, "absorb"):
-                patch.setattr(module, "absorb", absorbing(module.absorb))
-        patch.setattr(exchange, "_write", write)
-        patch.setattr(logging.getLogger("steno.files"), "disabled", True)
-        patch.setattr(exchange.secrets, "token_hex", lambda _: f"{next(names):012x}")
-        yield patch
-
-
-def template(folder: Path) -> dict[str, Path]:
-    """An empty store for each device, made once."""
-    made = {}
-    for name in ("a", "b"):
-        made[name] = folder / f"{name}.template"
-        Store(made[name], random=lambda length, name=name: name.rjust(length, "0")).close()
-    return made

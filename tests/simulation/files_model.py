@@ -11,7 +11,7 @@ version of the same person: a field set, a message added or deleted.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -60,6 +60,7 @@ class Opened:
     automatic: str | None = None
     seen: dict[str, dict[str, Any]] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
+    anew: dict[str, str] = field(default_factory=dict)
     stale: bool = False
     at_first: int = 0
 
@@ -69,7 +70,10 @@ class Opened:
 
 
 class Taken(NamedTuple):
-    """A saved file that was taken: ``ids`` name its lines, ``before`` is what the store showed."""
+    """A saved file that was taken: ``ids`` name its lines, ``before`` is what the store showed.
+
+    ``title`` was taken for its own, if any, since a message that is purged may have made that.
+    """
 
     session: str
     created: bool
@@ -78,6 +82,7 @@ class Taken(NamedTuple):
     header: Mapping[str, Any]
     before: Mapping[str, tuple[bool, Mapping[str, Any]]]
     after: Mapping[str, tuple[bool, Mapping[str, Any]]]
+    title: str | None = None
 
 
 class Model:
@@ -88,7 +93,9 @@ class Model:
         self.fields: dict[Field, list[Write]] = defaultdict(list)
         self.births: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self.sessions: dict[str, int] = {}
+        self.deleted: set[str] = set()
         self.known: dict[str, int] = defaultdict(int)
+        self.made: dict[str, int] = defaultdict(int)
         self.opened: dict[tuple[str, str, str | None, str | None], Opened] = {}
 
     # Saying
@@ -103,6 +110,7 @@ class Model:
         there = self.known[device] & ~(1 << number)
         self.fields[where].append(Write(number, value, there if knew == EVERYTHING else knew, there))
         self.known[device] |= 1 << number
+        self.made[device] |= 1 << number
         return 1 << number
 
     def session_born(self, device: str, session: str, fields: Mapping[str, Any]) -> int:
@@ -170,8 +178,6 @@ class Model:
 
     def is_live(self, known: int, session: str, message: str) -> bool | None:
         """Whether a message of a session that is shown is shown; None where either may be."""
-        if self.heads(known, (session, message, "purged")):
-            return False
         births = self.births[session][message] & known
         either = False
         for path in ("deleted", "cleared"):
@@ -184,6 +190,25 @@ class Model:
         if deleted is False or not all(knew >> write.number & 1 for write in contents):
             return None if either else True
         return None if either or deleted is None else False
+
+    def overtaken(self, device: str, before: int) -> list[tuple[str, set[str], bool]]:
+        """What was written on a device to messages that others purged without knowing of it.
+
+        Each with its session, the texts of which one was shown, and whether it was shown indeed.
+        """
+        found = []
+        for session, message, path in [where for where in self.fields if where[2] == "content"]:
+            purges = self.heads(self.known[device], (session, message, "purged"))
+            if not purges or self.heads(before, (session, message, "purged")):
+                continue
+            knew = purges[0].there
+            own = [
+                each for each in self.heads(before, (session, message, path)) if self.made[device] >> each.number & 1
+            ]
+            if any(not knew >> each.number & 1 for each in own):
+                live = self.is_live(before, session, message) is True and self.is_hidden(before, session) is False
+                found.append((session, {each.value for each in self.shown(before, (session, message, path))}, live))
+        return found
 
     def messages(self, known: int, session: str) -> list[str]:
         return [message for message, bits in self.births[session].items() if bits & known]
@@ -205,12 +230,40 @@ class Model:
     def says_nothing_new(self, device: str, session: str, page: Page) -> bool:
         """Say whether a file shows what its person saved last."""
         opened = self.holder(device, session, page)
-        if opened is None or {*opened.lines} - opened.given != {line["id"] for line in page.lines if "id" in line}:
+        if opened is None:
             return False
-        texts = sorted(_text(opened.lines[each]) for each in opened.given if each in opened.lines)
-        same = sorted(_text(line) for line in page.lines if "id" not in line) == texts
-        same &= all(_text(line) == _text(opened.lines[line["id"]]) for line in page.lines if "id" in line)
+        page = self.without_purged(device, session, page)
+        lines = {id_: line for id_, line in opened.lines.items() if not self.is_purged(device, session, id_)}
+        if {*lines} - opened.given != {line["id"] for line in page.lines if "id" in line}:
+            return False
+        given = {id_: _text(line) for id_, line in opened.lines.items() if id_ in opened.given}
+        unnamed = Counter(_text(line) for line in page.lines if "id" not in line)
+        same = Counter(text for id_, text in given.items() if id_ in lines) <= unnamed <= Counter(given.values())
+        same &= all(_text(line) == _text(lines[line["id"]]) for line in page.lines if "id" in line)
         return same and _head(page.header) == _head(opened.header)
+
+    def without_purged(self, device: str, session: str, page: Page) -> Page:
+        """A file of a session without the lines of messages that were purged."""
+        opened = self.holder(device, session, page)
+        stands_for = opened.anew if opened else {}
+        said: list[str] = [line.get("id", "") for line in page.lines]
+        ids = [stands_for.get(id_, id_) for id_ in said]
+        here = self.births[session]
+        of = page.named or session  # of a copy that is saved again the session that it was made from
+        gone = [self.is_purged(device, session if id_ in here else of, id_) for id_ in ids]
+        return page._replace(lines=[line for line, is_gone in zip(page.lines, gone, strict=True) if not is_gone])
+
+    def may_hold_purged(self, device: str, page: Page) -> bool:
+        """Say whether a line without id may be one that got an id whose message was purged since."""
+        return any(
+            self.is_purged(device, key[1], id_)
+            for key, opened in self.opened.items()
+            if (key[0], *key[2:]) == (device, page.named, page.rev)
+            for id_ in opened.given
+        )
+
+    def is_purged(self, device: str, session: str, message: str) -> bool:
+        return bool(self.heads(self.known[device], (session, message, "purged")))
 
     def taken(self, device: str, taken: Taken) -> None:
         """A saved file was taken: everything that it says differently from what its person saved last is said."""
@@ -218,26 +271,38 @@ class Model:
         key = (device, session, page.named, page.rev)
         if taken.created:
             self.session_born(device, session, {})
+        if taken.created or (page.header is None and not self._is_of_it(self.opened.get(key), page)):
             self.opened[key] = Opened(self.known[device], None, {})
+        if taken.created and (copied := self.holder(device, page.named or "", page)) is not None:
+            self.opened[key].automatic = copied.automatic
         opened = self.opened.get(key)
         assert opened is not None, f"a file was taken for {session} that was never written for it: {key}"
         assert not opened.stale, "a file was taken whose history is purged"
+        assert len(taken.ids) == len(page.lines), "a line of a purged message was taken, or another one was left out"
         self._check_ids(opened, taken)
         if page.header is not None:
             opened.knew |= self._say_header(device, taken, opened, page.header)
         said = 0
         for line, id_ in zip(page.lines, taken.ids, strict=True):
             said |= self._say_line(device, taken, opened, line, id_)
-        for id_ in opened.lines.keys() - {*taken.ids}:
+        for id_ in opened.lines.keys() - {*taken.ids} if page.header else ():
             said |= self._say_missing(device, taken, opened, id_)
         opened.knew |= said
         lines = dict(zip(taken.ids, page.lines, strict=True))
         opened.given |= {id_ for id_, line in lines.items() if line.get("id") != id_}
+        opened.anew |= {line["id"]: id_ for id_, line in lines.items() if line.get("id", id_) != id_}
         opened.header, opened.lines = page.header, lines
         opened.seen |= lines
 
+    def _is_of_it(self, opened: Opened | None, page: Page) -> bool:
+        """Say whether a file that does not say what it was shows any of what somebody saved."""
+        texts = {_text(line) for line in opened.lines.values()} if opened else set()
+        return any(_text(line) in texts for line in page.lines)
+
     def _say_header(self, device: str, taken: Taken, opened: Opened, header: dict[str, Any]) -> int:
         before, said = opened.header or {}, 0
+        if taken.title is not None:
+            header = {**header, "title": taken.title}
         for path in PLAIN:
             old, new, now = (_plain(path, each.get(path)) for each in (before, header, taken.header))
             if new in (None if taken.created else old, now):
@@ -309,7 +374,7 @@ class Model:
     def _check_ids(self, opened: Opened, taken: Taken) -> None:
         """Which message a line without id is: a new one, or one that such a line was before, and the same if equal."""
         assert len(set(taken.ids)) == len(taken.ids), "two lines became one message"
-        named = {line["id"] for line in taken.page.lines if "id" in line}
+        named = {opened.anew.get(line["id"], line["id"]) for line in taken.page.lines if "id" in line}
         earlier = _once({id_: _text(opened.lines[id_]) for id_ in opened.given & opened.lines.keys() - named})
         texts = {at: _text(line) for at, line in enumerate(taken.page.lines) if "id" not in line}
         now = _once(texts)

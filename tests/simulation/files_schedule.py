@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from steno.tests.simulation.files_check import settle
 from steno.tests.simulation.files_desk import Desk, Editor, World
 
-PLACES = ["one.jsonl", "box/two.jsonl", "2027/01/three.jsonl"]
+PLACES = ["one.jsonl", "box/two.jsonl", "2027/01/three.jsonl", "box/two (conflicted copy).jsonl"]
+FOREIGN = ["notes.jsonl", "box/chat.jsonl"]
 SESSIONS = ["s1", "s22"]
 WORDS = ["same", "same", "", "user: and \u2028 odd"]
 HEADER = ["title", "status", "provider", "user_id", "tags", "header metadata", "state", "created_at"]
@@ -21,11 +23,11 @@ LINE = ["content", "sender", "model", "usage", "timestamp", "metadata", "role"]
 LINES = ["insert", "insert own", "cut", "move", "paste text", "paste", "undo", "break"]
 CHANGES = {**dict.fromkeys([*LINE, *LINES, *HEADER], 1), "content": 4, "insert": 4, "cut": 3, "move": 2, "title": 2}
 SAVES = {"in place": 3, "rename": 2, "backup": 1, "halves": 2, "": 1}
-FILES = {"move": 2, "copy": 2, "remove": 1, "move over": 1}
+FILES = {"move": 2, "copy": 2, "remove": 1, "move over": 1, "drop": 1}
 PROGRAMS = {
     "append": 4, "content": 3, "delete message": 2, "append behind": 1, "sender": 1, "metadata": 1, "title": 1,
     "status": 1, "state": 1, "header metadata": 1, "add tag": 1, "remove tag": 1, "create": 1, "delete": 1,
-    "restore": 1, "append to any": 1,
+    "restore": 1, "append to any": 1, "purge message": 1,
 }  # fmt: skip
 WORK: dict[str, Callable[[Desk], None]] = {
     "write": lambda at: at.some_writing(once=False),
@@ -55,12 +57,14 @@ class Step(NamedTuple):
 def schedule(seed: int) -> list[Step]:
     """The steps of a seed. Each schedule likes some kinds of steps more than others."""
     rng = random.Random(seed)
-    likes = {name: rng.choice([0.3, 1, 1, 3]) * weight for name, (weight, _) in _KINDS.items()}
+    kinds = {**_KINDS, **_CHAINS}
+    likes = {name: rng.choice([0.3, 1, 1, 3]) * weight for name, (weight, _) in kinds.items()}
     names, weights = [*likes], [*likes.values()]
-    drawn: list[Step] = []
-    for _ in range(rng.randint(5, MAX_STEPS)):
+    size, drawn = rng.randint(5, MAX_STEPS), list[Step]()
+    while len(drawn) < size:
         [name] = rng.choices(names, weights)
-        drawn.append(Step(name, rng.choice("aab"), _KINDS[name][1](rng)))
+        desk = rng.choice("aab")
+        drawn += _CHAINS[name][1](rng, desk) if name in _CHAINS else [Step(name, desk, _KINDS[name][1](rng))]
     return drawn
 
 
@@ -83,6 +87,49 @@ _KINDS: dict[str, tuple[float, Callable[[random.Random], tuple[Any, ...]]]] = {
 }
 
 
+def _killed_over_a_save(rng: random.Random, desk: str) -> list[Step]:
+    """Somebody saves while a file is written, and a little later the mirror is killed."""
+    point = rng.randrange(8)
+    return [
+        Step("program", desk, ("append", rng.randrange(8), 0, 7)),
+        Step("meanwhile", desk, (point,)),
+        Step("edit", desk, _edit(rng)),
+        Step("crash", desk, (point + 1 + rng.randrange(4),)),
+        Step("work", desk, ("write",)),
+    ]
+
+
+def _seen_aside(rng: random.Random, desk: str) -> list[Step]:
+    """An editor sets a file aside for a moment, in which it is looked for."""
+    changes, slot, _, patience = _edit(rng)
+    return [
+        Step("edit", desk, (changes, slot, "backup", patience)),
+        Step("hear", desk, (0, False)),
+        Step("rarely", desk, ("finish a save", 0)),
+        Step("work", desk, ("miss",)),
+    ]
+
+
+def _purged_under_an_editor(rng: random.Random, desk: str) -> list[Step]:
+    """A line that somebody just added is purged, and the same editor saves again."""
+    slot, patience = rng.randrange(2), rng.randrange(6)
+    return [
+        Step("edit", desk, ((("insert", rng.randrange(8), 7),), slot, "in place", patience)),
+        Step("hear", desk, (0, False)),
+        Step("program", desk, ("purge message", rng.randrange(8), rng.randrange(8), 7)),
+        Step("edit", desk, ((), slot, "in place", patience)),
+        Step("hear", desk, (0, False)),
+    ]
+
+
+_CHAINS: dict[str, tuple[float, Callable[[random.Random, str], list[Step]]]] = {
+    "killed over a save": (0.5, _killed_over_a_save),
+    "seen aside": (0.3, _seen_aside),
+    "purged under an editor": (0.3, _purged_under_an_editor),
+}
+"""What seldom comes together by chance."""
+
+
 def _one(rng: random.Random, weights: dict[str, int]) -> str:
     return rng.choices([*weights], [*weights.values()])[0]
 
@@ -99,7 +146,7 @@ def play(world: World, steps: list[Step]) -> int:
     world.work(first, first.write)
     for step in steps:
         _play(world, step)
-    world.settle()
+    settle(world)
     return len(steps)
 
 
@@ -136,7 +183,7 @@ def _words(world: World, number: int) -> str:
 
 def _rarely(world: World, desk: Desk, what: str, number: int) -> None:
     if what == "settle":
-        world.settle()
+        settle(world)
     elif what == "open":
         world.do(lambda: desk.opens(number % 2, number // 2) and None)
     else:
@@ -154,7 +201,9 @@ def _exchange(desk: Desk, other: Desk, what: str) -> None:
 
 def _at_files(desk: Desk, what: str, file: int, to: int) -> None:
     files = desk.files()
-    if not files:
+    if what == "drop":
+        desk.drops(desk.root / FOREIGN[to % len(FOREIGN)], [_words(desk.world, 7) for _ in range(1 + file % 2)])
+    if what == "drop" or not files:
         return
     path, other = files[file % len(files)], files[to % len(files)]
     if what == "remove":
@@ -278,8 +327,8 @@ def _program(desk: Desk, what: str, session: int, message: int, number: int, tex
 def _to_message(desk: Desk, session: str, id_: str, what: str, number: int, text: str) -> None:
     if what == "append behind":
         desk.append(session, text, id_)
-    elif what == "delete message":
-        desk.delete_message(session, id_)
+    elif what in ("delete message", "purge message"):
+        (desk.delete_message if what == "delete message" else desk.purge_message)(session, id_)
     else:
         desk.edit(session, id_, {what: {"ab"[number % 2]: text} if what == "metadata" else text})
 

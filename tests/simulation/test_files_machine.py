@@ -2,8 +2,12 @@
 
     pytest tests/simulation/test_files_machine.py                      20,000 steps, in about a minute
     STENO_STEPS=1000000 pytest tests/simulation/test_files_machine.py  a longer run; STENO_SEED=1000 begins there
+    STENO_FIND=1 pytest tests/simulation/test_files_machine.py -k rule which seed is the first to show each broken rule
 
 A failure is printed as its seed and the shortest list of steps that was found to show it; `replay` plays such a list.
+That the machine notices what it should is shown by rules that are broken on purpose (`files_mutants`), each from the
+seed that is the first to show it. After a change of what is drawn, STENO_FIND fails where that is another one by now,
+and says which; until it is put into the table a broken rule is looked for in a few schedules more.
 """
 
 from __future__ import annotations
@@ -18,12 +22,16 @@ from typing import NamedTuple
 
 import pytest
 
-from steno.tests.simulation.files_desk import World, template, wired
+from steno.tests.simulation.files_desk import World
+from steno.tests.simulation.files_mutants import MUTANTS, Mutant
 from steno.tests.simulation.files_schedule import Step, play, schedule, shortest
+from steno.tests.simulation.files_wiring import template, wired
 
 STEPS = int(os.environ.get("STENO_STEPS", "20000"))
 FIRST = int(os.environ.get("STENO_SEED", "0"))
+FIND = bool(os.environ.get("STENO_FIND"))
 PARTS = 4
+STEPS_TO_NOTICE = STEPS if FIND else 2000
 SHRINKING_S = 45
 
 
@@ -56,13 +64,13 @@ class Room:
             shutil.rmtree(place)
         return None
 
-    def first_failure(self, seeds: Iterator[int], *, steps: int) -> Failure | None:
-        """Play the schedules of seeds until so many steps are done, or one of them goes wrong."""
+    def first_failure(self, seeds: Iterator[int], *, steps: int, says: str = "") -> Failure | None:
+        """Play the schedules of seeds until so many steps are done, or one of them goes wrong and ``says`` so."""
         done = 0
         for seed in seeds:
             drawn = schedule(seed)
             error = self.fails(drawn)
-            if error is not None:
+            if error is not None and says in str(error):
                 return Failure(seed, drawn, error)
             done += len(drawn)
             if done >= steps:
@@ -110,3 +118,12 @@ def replay(room: Room, steps: list[Step]) -> None:
 def test_what_was_meant_happens(room: Room, part: int) -> None:
     failure = room.first_failure(itertools.count(FIRST + part, PARTS), steps=STEPS // PARTS)
     assert failure is None, room.told(failure)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[each.name for each in MUTANTS])
+def test_a_broken_rule_is_noticed(room: Room, monkeypatch: pytest.MonkeyPatch, mutant: Mutant) -> None:
+    mutant.breaks(monkeypatch)
+    seeds = itertools.count(0 if FIND else mutant.seed)
+    noticed = room.first_failure(seeds, steps=STEPS_TO_NOTICE, says=mutant.says)
+    assert noticed is not None, f"nobody notices that {mutant.name}"
+    assert not FIND or noticed.seed == mutant.seed, f"{mutant.name}: seed {noticed.seed}, {noticed.error}"

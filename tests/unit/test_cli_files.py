@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shlex
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +19,14 @@ import pytest
 from steno.cli import editing, keeper
 from steno.cli.main import main
 from steno.daemon.lock import ProcessLock
+from steno.storage.database import wall_ms
 from steno.storage.errors import LocalStorageError
-from steno.storage.model import NewMessage
+from steno.storage.model import NewMessage, parse_time
 from steno.storage.store import Store
 from steno.sync.files import exchange as exchanging
 from steno.sync.files import session_file
 from steno.sync.files.mirror import Mirror, MirrorStopped
+from steno.sync.files.reports import Report, keep
 from steno.tests.unit.test_cli_purge import Terminal
 from steno.tests.unit.test_cli_sessions import Done, Run, home, run
 
@@ -199,6 +203,67 @@ def test_status_tells_of_few_sessions_whose_history_keeps_something(run: Run, ho
     assert (len(notes), notes[-1]) == (6, "so it is with 3 more sessions: see `steno files status`")
 
 
+def test_status_tells_what_was_reported_of_saves_and_that_is_no_problem(run: Run, path: Path, home: Path) -> None:
+    path.write_text(path.read_text().replace('"id":"two","role":"user"', '"id":"two","role":"system"'))
+    run("files", "rebuild")
+    name = str(path.relative_to(home / "sessions"))
+    text = "what does not change was edited, and is restored (role of two)"
+    done = run("files", "status")
+    (line,) = [each for each in done.out.splitlines() if each.startswith("Reported:")]
+    assert (done.code, line.partition(", ")[2]) == (0, f"{name}: {text}")
+    (found,) = run("files", "status", "--json").json["reports"]
+    assert parse_time(found.pop("at")) <= wall_ms()
+    assert found == {"path": name, "session": "s", "kind": "birth-restored", "text": text}
+    done = run("status")
+    assert (done.code, done.out.count("Note: "), "1 report on files" in done.out) == (0, 1, True)
+
+
+def test_status_tells_few_reports_and_of_the_last_day_and_how_many_there_are_else(run: Run, store: Store) -> None:
+    day_ms, now_ms = 86_400_000, wall_ms()
+    with store.transaction():
+        keep(store, [Report(now_ms, f"{number}.jsonl", "s", "copy", "x") for number in range(30)])
+        keep(store, [Report(now_ms - 2 * day_ms, "old.jsonl", "s", "copy", "x")])
+    lines = [each for each in run("files", "status").out.splitlines() if each.startswith("Reported:")]
+    assert (len(lines), "old.jsonl" in "".join(lines)) == (21, False)
+    assert "11 more: `steno files status --json`" in lines[-1]
+    assert len(run("files", "status", "--json").json["reports"]) == 31
+    assert "30 reports on files saved by hand: see `steno files status`" in run("status").out
+
+
+def test_a_save_that_was_taken_before_a_crash_is_reported(run: Run, path: Path, home: Path) -> None:
+    path.write_text(path.read_text().replace('"id":"two","role":"user"', '"id":"two","role":"system"'))
+    environment = {**os.environ, "STENO_HOME": str(home), "STENO_KILL_AT": "files.absorbed"}
+    done = subprocess.run([*shlex.split(STENO), "files", "rebuild"], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [each["kind"] for each in run("files", "status", "--json").json["reports"]] == ["birth-restored"]
+
+
+def test_a_refused_file_is_named_alike_everywhere(run: Run, path: Path, home: Path) -> None:
+    path.write_text(path.read_text() + '{"role": "user" "content": 1}\n')
+    run("files", "rebuild")
+    place = f"{path.relative_to(home / 'sessions')}:5:17: "
+    assert f"Problem:    {place}" in run("status").out
+    assert f"Refused:      {place}" in run("files", "status").out
+    assert f"refused     {place}" in run("files", "verify").out
+
+
+def test_what_is_refused_is_named_once_and_with_what_to_do(run: Run, path: Path, home: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hosts")
+    run("files", "rebuild")
+    (refused,) = json.loads(run("files", "status", "--json").out)["refused"]
+    reason = "it is no plain file: session files are neither links nor folders"
+    assert refused["reason"] == reason
+    assert run("files", "verify").out == f"refused     {path.relative_to(home / 'sessions')}: {reason}\n"
+
+
+def test_what_cannot_be_read_is_named_once_and_with_what_to_do(run: Run, path: Path, home: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    reason = "it is no plain file: session files are neither links nor folders"
+    assert run("files", "verify").out == f"unreadable  {path.relative_to(home / 'sessions')}: {reason}\n"
+
+
 def test_a_home_without_a_store_has_no_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +326,11 @@ def test_verify_finds_nothing_where_all_is_well(run: Run, path: Path) -> None:
     assert (done.code, done.out) == (0, "")
     assert "Compared 1 file" in done.err
     assert run("files", "verify", "--json").json == {"compared": 1, "differences": []}
+
+
+def test_verify_says_what_to_do_where_the_files_stand_still(run: Run, halted: list[Path]) -> None:
+    done = run("files", "verify")
+    assert (done.code, "steno files resume --restore" in done.err, "rebuild" in done.err) == (8, True, False)
 
 
 def test_verify_names_what_is_not_as_it_should_be_and_writes_nothing(
@@ -457,7 +527,7 @@ def test_edit_prints_json(run: Run, path: Path, editor: Editor) -> None:
     assert added.startswith("m-")
     assert found == {
         "session": "s", "path": str(path), "became": None, "edited": ["three"], "removed": ["two"], "returned": [],
-        "fields": ["title"], "old_texts": 2, "unknown": False,
+        "fields": ["title"], "old_texts": 2, "unknown": False, "reports": [],
     }  # fmt: skip
 
 
@@ -475,13 +545,44 @@ def test_edit_says_that_the_history_keeps_what_was_taken_out(
 def test_edit_says_that_the_remote_keeps_it_too(run: Run, path: Path, editor: Editor, home: Path) -> None:
     (home / "vault.json").write_text("{}")
     editor(sed("3d"))
-    assert run("files", "edit", "s").err == f"{NOTICE}; what was sent to the remote stays there, sealed.\n"
+    notice = NOTICE.replace("history keeps", "history and the remote keep")
+    assert run("files", "edit", "s").err == f"{notice}.\n"
 
 
 @pytest.mark.parametrize("script", [append("four"), sed("s/A title/B/"), "true"])
 def test_edit_says_nothing_of_the_history_where_no_text_went(run: Run, path: Path, editor: Editor, script: str) -> None:
     editor(script)
     assert run("files", "edit", "s").err == ""
+
+
+def test_edit_says_what_came_of_its_save_beyond_what_was_asked_for(
+    run: Run, store: Store, path: Path, editor: Editor
+) -> None:
+    path.write_text(path.read_text().replace('"id":"one","role":"user"', '"id":"one","role":"system"'))
+    editor(sed('3h; 3d; 4G; 4s/"role":"user"/"role":"system"/'))
+    done = run("files", "edit", "s", "--json")
+    assert done.err.splitlines() == [
+        "What does not change was edited, and is restored (role of three).",
+        "Lines stood in another order, which is restored (two).",
+    ]
+    assert [(each["kind"], each["session"]) for each in done.json["reports"]] == [
+        ("birth-restored", "s"), ("order-restored", "s")
+    ]  # fmt: skip
+    assert contents(store) == ALL
+
+
+def test_edit_says_nothing_of_what_came_of_earlier_saves(run: Run, path: Path, editor: Editor) -> None:
+    editor(sed('s/"role":"user"/"role":"system"/'))
+    assert run("files", "edit", "s").err.count("\n") == 1
+    editor(append("four"))
+    assert run("files", "edit", "s").err == ""
+
+
+def test_edit_says_what_came_of_a_save_of_an_editor_that_failed_then(run: Run, path: Path, editor: Editor) -> None:
+    editor(f"""{sed('3s/"role":"user"/"role":"system"/')}; exit 3""")
+    done = run("files", "edit", "s")
+    assert (done.code, done.out) == (0, "Nothing changed.\n")
+    assert done.err == "What does not change was edited, and is restored (role of two).\n"
 
 
 def test_edit_names_the_place_of_a_refused_save_and_leaves_it(
@@ -540,6 +641,43 @@ def test_edit_discards_a_refused_save_and_keeps_what_was_typed(
     assert contents(store) == ALL
     assert run("files", "status").code == 0
     assert run("files", "verify").code == 0
+
+
+@pytest.mark.parametrize("script", [BREAK, sed("2,$d")])
+def test_edit_discard_asks_nobody_and_opens_nothing(
+    run: Run, store: Store, path: Path, editor: Editor, tmp_path: Path, script: str
+) -> None:
+    before = path.read_text().splitlines()[1:]
+    add(store, *map(str, range(20)))
+    editor(script)
+    assert run("files", "edit", "s").code == 4
+    typed = path.read_text()
+    done = run("files", "edit", "s", "--discard")
+    kept = path.with_name(f"{path.name}.refused")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"The session's own text stands there again; what you typed is kept in {kept}\n"
+    assert (kept.read_text(), path.read_text().splitlines()[1:4]) == (typed, before)
+    assert len(opened(tmp_path)) == 1
+    assert len(contents(store)) == 23
+    assert run("files", "status").code == 0
+
+
+def test_edit_discard_prints_json_and_needs_no_editor(
+    run: Run, path: Path, editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor(BREAK)
+    run("files", "edit", "s")
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    found = run("files", "edit", "s", "--discard", "--json").json
+    assert found == {"session": "s", "path": str(path), "kept": f"{path}.refused"}
+
+
+def test_edit_discard_takes_a_save_that_nobody_refuses(run: Run, store: Store, path: Path) -> None:
+    path.write_text(path.read_text() + line("four") + "\n")
+    done = run("files", "edit", "s", "--discard")
+    assert (done.code, done.out, done.err.count("\n")) == (4, "", 1)
+    assert "is not refused: there is nothing to discard" in done.err
+    assert contents(store) == [*ALL, "four"]
 
 
 def test_what_is_saved_in_the_moment_in_which_a_text_is_set_aside_is_what_is_kept(
@@ -632,7 +770,8 @@ def test_edit_says_that_a_file_with_another_id_became_another_session(
     editor(sed('s/"id":"s"/"id":"t"/'))
     done = run("files", "edit", "s")
     (other,) = set(live(store)) - {"s"}
-    assert done.out == f"The file became session {other}, since its id was changed; session s stays as it was.\n"
+    said = f"The file became session {other}, since its id was changed; session s stays as it was.\n"
+    assert (done.out, done.err) == (said, "")
     assert contents(store) == ALL
 
 

@@ -241,8 +241,8 @@ def test_a_lost_database_is_made_anew_and_told(run: Run, lost: Home) -> None:
     with Store(lost.database, read_only=True) as store:
         device = store.device
     first, second, third = done.out.splitlines()
-    assert first == f"Rebuilt {lost.database} (there is none); this is device {device} now."
-    assert second == "1 sessions with 1 messages: 0 from the remote, 1 from the files."
+    assert first == f"Rebuilt {lost.database} (it was missing); this is device {device} now."
+    assert second == "1 session with 1 message: 0 from the remote, 1 from the files."
     assert third.startswith("Files hold no earlier texts")
     assert contents(lost.database) == ["one"]
     assert run("doctor").code == 0
@@ -314,7 +314,7 @@ def test_a_file_that_cannot_be_understood_is_named_and_the_others_come_back(run:
     (path.parent / "broken.t.jsonl").write_text('{"steno":1,"id":"t"}\nno JSON\n')
     done = run("doctor", "--rebuild")
     assert done.code == 8
-    assert "broken.t.jsonl, line 2: " in done.err
+    assert "broken.t.jsonl:2:1: " in done.err
     assert contents(lost.database) == ["one"]
 
 

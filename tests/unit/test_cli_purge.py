@@ -200,6 +200,22 @@ def test_purge_names_a_file_that_the_daemon_has_not_removed(
     assert (done.code, f"The file {path} is still as it was" in done.err) == (0, True)
 
 
+@pytest.mark.parametrize("first", ['{"steno":1,"id":"a"}', '{{"steno":1,"id":"a"}', '{"steno":1,"id":"b"}'])
+@pytest.mark.parametrize("name", ["one.a.jsonl.refused", "mine.jsonl.refused.2"])
+@pytest.mark.parametrize("what", [(), ("--message", "m"), ("--history",)])
+def test_purge_names_what_was_set_aside_of_the_session_and_no_other(
+    run: Run, store: Store, home: Path, first: str, name: str, what: tuple[str, ...]
+) -> None:
+    store.create(id="a")
+    store.add_messages("a", [NewMessage(role="user", content="one", id="m")])
+    aside = home / "sessions" / "2026" / name
+    aside.parent.mkdir(parents=True)
+    aside.write_text(f"{first}\nsecret\n")
+    said = run("purge", "a", *what).err
+    assert (f"{aside} may hold what was purged; remove it." in said) == ('"a"' in first or ".a." in name)
+    assert aside.exists()
+
+
 def test_purge_says_what_it_does_not_reach(run: Run, store: Store, home: Path) -> None:
     session(store, "a", "one")
     (home / "vault.json").write_text("{}")
@@ -209,7 +225,8 @@ def test_purge_says_what_it_does_not_reach(run: Run, store: Store, home: Path) -
     said = run("purge", "a").err
     assert "torn.db was not purged" in said
     assert "waiting to be sent as they are: 1 segments" in said
-    assert "What was sent to the remote stays there, sealed. Other devices remove it when they sync." in said
+    assert "What this device sent goes from the remote when it syncs." in said
+    assert "Other devices remove it, and what they sent, then." in said
     assert "Not touched: forks, exports" in said
 
 

@@ -358,6 +358,16 @@ def test_a_message_that_is_known_to_be_purged_before_it_arrived_is_left_out(full
         assert [each.id for each in fresh.messages("s")] == ["1", "3"]
 
 
+def test_the_title_that_a_purged_message_made_is_left_out(desk: Desk):
+    desk.lost.store.create(id="s")
+    desk.lost.store.add_messages("s", [NewMessage(role="user", content=each, id=each) for each in ("one", "two")])
+    tell_all(desk)
+    purge_message(desk.other.store, "s", "one")
+    desk.other.tell(desk.new)
+    desk.derive(desk.text())
+    assert (desk.new.store.get("s").title, desk.new.store.get("s").automatic_title) == ("two", True)
+
+
 def test_a_purged_message_is_left_out_also_where_its_session_is_deleted(full: Desk, tmp_path: Path):
     purge_message(full.other.store, "s", "2")
     full.other.store.delete("s")

@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from steno.storage.model import MAX_DEPTH, check_content, check_object
 from steno.storage.packing import MAX_MESSAGE_BYTES
 from steno.sync.files import lines as lines_module
-from steno.sync.files.lines import Header, Line, Refused, Rev, parse, parse_rev, render
+from steno.sync.files.lines import Header, Line, Refused, Rev, Shared, parse, parse_rev, render
 
 HEADER = Header(
     id="k3v9",
@@ -539,3 +539,14 @@ def test_a_file_of_more_messages_than_can_be_merged_is_refused(monkeypatch: pyte
 def test_a_rev_names_store_and_seq(text: str | None, rev: Any) -> None:
     assert parse_rev(text) == rev
     assert rev is None or str(rev) == text
+
+
+def test_a_line_that_reads_the_same_in_two_versions_is_held_once() -> None:
+    [line] = parse(HEAD + render(HEADER, [ANSWERED]).splitlines(keepends=True)[1]).lines
+    assert Shared([line]).of(ANSWERED) is line
+
+
+@pytest.mark.parametrize("usage", [{"output_tokens": 80.0}, {"output_tokens": 81}, None])
+def test_a_line_that_reads_otherwise_is_held_as_it_is(usage: dict[str, Any] | None) -> None:
+    line = Line(id="m-2", role="assistant", content="Start with …", model="m", usage=usage)
+    assert Shared([ANSWERED]).of(line) is line

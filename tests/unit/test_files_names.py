@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steno.sync.files.names import file_name, id_in_name, is_session_file, is_session_path, slug
+from steno.sync.files.names import (
+    file_name,
+    id_in_name,
+    is_session_file,
+    is_session_path,
+    name_under_title,
+    slug,
+)
 
 NOVEMBER_2026_MS = 1_795_600_000_000
 
@@ -120,3 +127,24 @@ def test_a_file_in_a_hidden_folder_is_no_session(folder: str) -> None:
 @pytest.mark.parametrize("folder", ["#recycle", "@Recycle", "$RECYCLE.BIN/S-1-5-21"])
 def test_a_file_that_a_server_threw_into_its_wastebasket_is_no_session(folder: str) -> None:
     assert not is_session_path(PurePosixPath(folder, "2026/11/x.jsonl"))
+
+
+@given(st.text(max_size=80), st.text(max_size=80), st.text(min_size=1, max_size=80), st.sampled_from(["", ".2", ".17"]))
+def test_a_name_that_was_given_is_known_and_changes_with_the_title(before: str, after: str, session: str, number: str):
+    given_ = file_name(session, title=before, created_ms=0).removesuffix(".jsonl") + number + ".jsonl"
+    same = slug(before) == slug(after)
+    wanted = given_ if same else file_name(session, title=after, created_ms=0)
+    assert name_under_title(given_, session, title=after) == wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mine.jsonl", "My notes.k3.jsonl", "Mine.k3.jsonl", "mine.other.jsonl", "a.b.k3.jsonl", "mine.k3.old.jsonl"],
+)
+def test_a_name_that_somebody_chose_stays(name: str):
+    assert name_under_title(f"some/where/{name}", "k3", title="New") == f"some/where/{name}"
+
+
+def test_a_file_that_was_moved_keeps_its_folder():
+    assert name_under_title("a/old.k3.jsonl", "k3", title="New") == "a/new.k3.jsonl"
+    assert name_under_title("old.k3.jsonl", "k3", title="New") == "new.k3.jsonl"

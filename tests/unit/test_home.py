@@ -69,6 +69,18 @@ def test_a_home_without_a_store_says_what_to_do(home: Home):
     assert "steno init" in caught.value.line
 
 
+def test_a_home_that_lost_its_store_says_where_it_is_made_anew_from(home: Home):
+    home.make()
+    home.vault_file.write_text("{}")
+    with pytest.raises(NoHome) as caught:
+        home.require()
+    assert "belongs to a vault: `steno doctor --rebuild` makes it anew from the remote" in caught.value.line
+    (home.sessions / "a.jsonl").write_text("a")
+    with pytest.raises(NoHome) as caught:
+        home.require()
+    assert "`steno doctor --rebuild` makes it anew from them" in caught.value.line
+
+
 def test_a_home_with_a_store_is_one(home: Home):
     home.make()
     with Store(home.database):

@@ -423,7 +423,7 @@ def planted(store: Store, folder: Path) -> None:
     indexed(store)
     assert mirror.write_pending() is None
     path = next((folder / "sessions").rglob("quokkaword*"))
-    path.write_text(path.read_text() + '{"role":"user","content":"kangarooword by editor"}\n')
+    path.write_text(path.read_text() + '{"id":"typed","role":"user","content":"kangarooword by editor"}\n')
     mirror.saved([path])
     indexed(store)
     (folder / "backups").mkdir()
