@@ -1,5 +1,5 @@
-# The words of this project: `make up`, `make demo`, `make test`, `make acceptance`, `make check`,
-# `make bench`.
+# The words of this project: `make up`, `make demo`, `make test`, `make acceptance`, `make faults`,
+# `make check`, `make bench`.
 # Each makes what it needs in .venv, from Python 3.11 or later with its venv (or uv) and make alone.
 #   make up ARGS="--yes"        arguments for steno
 #   make test ARGS="-k merge"   arguments for pytest
@@ -8,7 +8,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up demo test acceptance check crash bench clean
+.PHONY: help up demo test acceptance faults check crash bench clean
 
 BIN := .venv/bin
 
@@ -17,6 +17,7 @@ help:
 	@echo 'make demo        watch two devices mirror sessions, in a temporary directory'
 	@echo 'make test        run the tests'
 	@echo 'make acceptance  run the tests of the acceptance page, and print its checks with their results'
+	@echo 'make faults      run the tests of the page of faults, and print its rows with their results'
 	@echo 'make check       run ruff, basedpyright and import-linter'
 	@echo 'make crash       kill writers at random moments, and look each time what the store holds'
 	@echo 'make bench       measure, print a table, write benchmarks/results.json'
@@ -34,6 +35,9 @@ test: .venv/.dev
 
 acceptance: .venv/.dev
 	@$(BIN)/pytest -m check --acceptance -q -r fE $(ARGS)
+
+faults: .venv/.dev
+	@$(BIN)/pytest -m fault --faults -q -r fE --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check: .venv/.dev
 	@$(BIN)/ruff check .

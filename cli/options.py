@@ -17,8 +17,8 @@ from ..storage.model import STATUSES, Json
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 _FORMATS = ("text", "json")
-_AGE = re.compile("([0-9]{1,6})([hdw])")
-_UNIT_MS = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+_AGE = re.compile("([0-9]{1,6})([mhdw])")
+_UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 
 def examples(*lines: str) -> str:
@@ -79,12 +79,12 @@ def filter_of(
 
 
 def age_ms(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """The milliseconds of an age as ``12h``, ``30d`` or ``8w``."""
+    """The milliseconds of an age as ``30m``, ``12h``, ``30d`` or ``8w``."""
     if value is None:
         return None
     found = _AGE.fullmatch(value)
     if found is None:
-        raise click.UsageError(f"invalid {parameter.name}: {value} (use 12h, 30d or 8w)")
+        raise click.UsageError(f"invalid {parameter.name}: {value} (use 30m, 12h, 30d or 8w)")
     return int(found[1]) * _UNIT_MS[found[2]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +13,23 @@ import msgspec
 from ..daemon import control
 from ..storage.errors import HomeExists, Incomplete, InvalidInput, LocalStorageError, StenoError
 from ..storage.home import Home
+from ..storage.model import format_ms
 from ..storage.steps import step
 from ..storage.store import Store
-from .options import format_option
+from .options import age_ms, examples, format_option
+from .passphrases import passphrase_file_option, passphrase_of
 from .stores import opened
-from .terminal import print_json
+from .terminal import local_time, note, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..daemon.listener import Listening
 
-_PASSPHRASE_FILE = click.option(
-    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the passphrase from this file."
-)
-
 
 @click.command(epilog="Example:  steno init --remote /media/usb/steno")
 @click.option("--remote", metavar="URL", help="A folder or other place where devices meet; without it, local only.")
-@_PASSPHRASE_FILE
+@passphrase_file_option
 @format_option
 def init(remote: str | None, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a home on this machine, and with --remote a vault that other devices can join."""
@@ -42,21 +39,24 @@ def init(remote: str | None, passphrase_file: Path | None, as_json: bool) -> Non
     _refuse_files_without_store(home)
     if remote is not None and not _belongs(home):
         # First the vault: a remote that refuses leaves nothing behind.
-        _make_vault(home, remote, _passphrase(passphrase_file, confirm=True))
-    _made(home, _make_home(home), as_json=as_json)
+        made = _make_vault(home, remote, passphrase_of(passphrase_file, confirm=True))
+        asyncio.run(_probe(made.url))
+    made_known(home, make_home(home), as_json=as_json)
 
 
 @click.command(epilog="Example:  steno join /media/usb/steno")
 @click.argument("url")
-@_PASSPHRASE_FILE
+@passphrase_file_option
 @format_option
 def join(url: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Join the vault at URL, which another device made, with its passphrase."""
+    from ..daemon.lock import vault_lock  # noqa: PLC0415
     from ..sync.vault.membership import join_vault  # noqa: PLC0415  cryptography, not on the path of other verbs
 
     home = Home.from_environment()
-    asyncio.run(join_vault(home, url, passphrase=_passphrase(passphrase_file, confirm=False)))
-    _made(home, _make_home(home), as_json=as_json)
+    passphrase = passphrase_of(passphrase_file, confirm=False)
+    asyncio.run(join_vault(home, url, passphrase=passphrase, lock=lambda: vault_lock(home)))
+    made_known(home, make_home(home), as_json=as_json)
 
 
 @click.command(epilog="Example:  steno up --yes")
@@ -70,13 +70,13 @@ def up(yes: bool, no_import: bool) -> None:
         click.echo(f"Steno already runs for {home.data} (process {client.running.pid}).")
         return
     if not home.exists:
-        _make_home(home)
+        make_home(home)
         click.echo(f"Made a home in {home.data}")
     if not home.vault_file.exists() or not _belongs(home):
         found = _make_vault(home, str(home.default_remote), None)
         click.echo(f"Made a vault in {found.url}; the passphrase for another device to join it is")
         click.echo(f"\n    {found.recovery}\n")
-        click.echo(f"(it is kept in {home.vault_file}; write it down)")
+        click.echo("(`steno vault recovery` prints it again; write it down)")
     if not no_import:
         from .finding import offer_import  # noqa: PLC0415  only here
 
@@ -99,7 +99,7 @@ def sync(as_json: bool) -> None:
             f"Sent {report['sent_segments']} segments, received {report['received_segments']} "
             f"with {report['received_messages']} new messages."
         )
-        for each in [*report["rescued"], *report["problems"]]:
+        for each in [*report["notes"], *report["rescued"], *report["problems"]]:
             click.echo(each, err=True)
     if report["problems"] or report["pending_segments"]:
         raise Incomplete(count=len(report["problems"]) + report["pending_segments"])
@@ -176,28 +176,7 @@ def demo() -> None:
     show()
 
 
-def _passphrase(file: Path | None, *, confirm: bool) -> str:
-    """The passphrase from a file, the environment or a prompt, in this order."""
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidInput(f"{file} cannot be read ({exc})") from exc
-    elif "STENO_PASSPHRASE" in os.environ:
-        text = os.environ["STENO_PASSPHRASE"]
-    elif sys.stdin.isatty():
-        text = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-    else:
-        raise InvalidInput(
-            "a passphrase is needed and there is no terminal to ask on",
-            hint="set STENO_PASSPHRASE or give --passphrase-file",
-        )
-    if not text:
-        raise InvalidInput("the passphrase is empty")
-    return text
-
-
-def _make_home(home: Home) -> str:
+def make_home(home: Home) -> str:
     """Make the directories and the store; returns the device's id. Made twice they stay as they are."""
     _refuse_files_without_store(home)
     home.make()
@@ -243,7 +222,25 @@ def _make_vault(home: Home, url: str, passphrase: str | None) -> Any:
     return asyncio.run(make_vault(home, url, passphrase=passphrase, made=made, draw=secrets.token_bytes, cost=cost))
 
 
-def _made(home: Home, device: str, *, as_json: bool) -> None:
+async def _probe(url: str) -> None:
+    """Say what a service cannot do, where it is told best: when a vault was just made there."""
+    import secrets  # noqa: PLC0415
+
+    from ..sync.vault.probe import remarks_on  # noqa: PLC0415
+    from ..sync.vault.remote import open_remote  # noqa: PLC0415
+
+    remote = open_remote(url)
+    try:
+        for remark in await remarks_on(remote, draw=secrets.token_bytes):
+            note(f"About {url}: {remark}")
+    except StenoError as exc:
+        note(exc.line)
+    finally:
+        await remote.close()
+
+
+def made_known(home: Home, device: str, *, as_json: bool) -> None:
+    """Print what a home is now."""
     from ..sync.vault.membership import membership  # noqa: PLC0415
 
     found = membership(home)
@@ -261,12 +258,13 @@ def _made(home: Home, device: str, *, as_json: bool) -> None:
 async def _sync(home: Home) -> Any:
     import secrets  # noqa: PLC0415
 
-    from ..daemon.lock import ProcessLock  # noqa: PLC0415
+    from ..daemon.lock import ProcessLock, vault_lock  # noqa: PLC0415
     from ..storage.database import wall_ms  # noqa: PLC0415
     from ..sync.files.mirror import Mirror as FilesMirror  # noqa: PLC0415
     from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
     from ..sync.vault.membership import required_membership  # noqa: PLC0415
     from ..sync.vault.remote import open_remote  # noqa: PLC0415
+    from ..sync.vault.rotation import HomeKeys  # noqa: PLC0415
 
     found = required_membership(home)
     remote = open_remote(found.url)
@@ -276,12 +274,14 @@ async def _sync(home: Home) -> Any:
             ProcessLock(home.sync_lock, task="syncing"),
             Store(home.database) as store,
         ):
+            keys = HomeKeys(home, found, lock=lambda: vault_lock(home))
             engine = VaultEngine(
-                store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=secrets.token_bytes
+                store, remote, vault=found.vault, keyring=keys, now_ms=wall_ms, draw=secrets.token_bytes
             )
             mirror = FilesMirror(store, home.sessions)
             aside = _mirrored(mirror.start)
             report = await engine.sync()
+            report.problems = (await engine.tend()).problems
             report.problems += aside or _mirrored(mirror.write_due)
             return report
     finally:
@@ -304,6 +304,36 @@ def _status(home: Home) -> dict[str, Any]:
         return status_of(store, home)
 
 
+def pause_said(until: str) -> str:
+    """How long the remote is left alone."""
+    end = "until `steno pause-sync --off`" if until.startswith("9999") else f"until {local_time(until)}"
+    return f"the daemon leaves the remote alone {end}"
+
+
+@click.command("pause-sync", epilog=examples("steno pause-sync", "steno pause-sync 2h", "steno pause-sync --off"))
+@click.argument("age", metavar="[FOR]", required=False, callback=age_ms)
+@click.option("--off", is_flag=True, help="Go on at once.")
+def pause_sync(*, age: int | None, off: bool) -> None:
+    """Let the daemon leave the remote alone, for a while (90m, 12h, 2d) or until told otherwise.
+
+    Writing goes on, and nothing is lost: what waits is sent afterwards. `steno sync` still syncs when it is asked to.
+    """
+    from ..sync.vault.pause import FOREVER, pause, paused_until, resume  # noqa: PLC0415
+
+    if off and age is not None:
+        raise click.UsageError("--off takes no time")
+    home = Home.from_environment()
+    home.require()
+    with Store(home.database) as store:
+        if off:
+            resume(store)
+        else:
+            pause(store, until_ms=FOREVER if age is None else min(store.now_ms() + age, FOREVER))
+        until_ms = paused_until(store, now_ms=store.now_ms())
+    said = "the daemon syncs" if until_ms is None else pause_said(format_ms(until_ms))
+    click.echo(f"{said[:1].upper()}{said[1:]}.")
+
+
 def _print_status(found: dict[str, Any]) -> None:
     daemon_, vault, files = found["daemon"], found["vault"], found["files"]
     click.echo(f"Home:       {found['home']}")
@@ -314,6 +344,8 @@ def _print_status(found: dict[str, Any]) -> None:
     click.echo("Search:     ready" + _and_pending(found["search"]["not_indexed"], "not indexed yet"))
     if vault:
         click.echo(f"Remote:     {vault['remote']}" + _and_pending(vault["not_sent"], "not sent yet"))
+        if vault["paused_until"]:
+            click.echo(f"Paused:     {pause_said(vault['paused_until'])}")
     else:
         click.echo("Remote:     none")
     click.echo(f"Conflicts:  {found['conflicts']}")

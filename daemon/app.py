@@ -25,19 +25,22 @@ import msgspec
 
 from .. import __version__
 from ..storage.database import wall_ms
-from ..storage.errors import HomeBusy, RemoteNotConfigured, StenoError
+from ..storage.errors import HomeBusy, RemoteNotConfigured, RemoteRefused, RemoteUnreachable, StenoError
 from ..storage.home import Home, write_private
 from ..storage.indexing import index
 from ..storage.shrink import is_shrunk, shrink
 from ..storage.steps import step
 from ..storage.store import Store
 from ..sync.files.mirror import Mirror
+from ..sync.vault.deadlines import TIMEOUT_S, in_thread
 from ..sync.vault.engine import SyncReport, VaultEngine
 from ..sync.vault.membership import Membership, membership
 from ..sync.vault.names import LOG
+from ..sync.vault.pause import paused_until
 from ..sync.vault.remote import Remote, open_remote
+from ..sync.vault.rotation import HomeKeys
 from .http import Api, Listening, make_app, serve
-from .lock import ProcessLock
+from .lock import ProcessLock, vault_lock
 from .status import status_of
 from .watch import Watcher
 from .worker import Worker
@@ -54,6 +57,8 @@ HOUSE_S = 3600.0
 RETRY_FIRST_S, RETRY_LAST_S = 2.0, 10.0
 LOCK_LOOK_S = 0.2
 ENGINE_WITHIN_S = 30.0
+SLEPT_S = 30.0
+LET_GO_S = 1.0
 
 _T = TypeVar("_T")
 
@@ -96,11 +101,14 @@ class Daemon:
         self._engine_made = asyncio.Event()
         self._remote: Remote | None = None
         self._watcher: Watcher | None = None
+        self._remote_watcher: Watcher | None = None
         self._mirror: Mirror | None = None
         self._events_lost = False
         self._listening: Listening | None = None
         self._stopping = threading.Event()
-        self._failures = 0
+        self._failures = self._refusals = 0
+        self._send_after = 0.0
+        self._refused: str | None = None
 
     async def run(self, *, port: int, ready: Callable[[Listening], None], stop: asyncio.Event) -> None:
         """Run every job until ``stop`` is set; ``ready`` is called when the API listens."""
@@ -151,6 +159,9 @@ class Daemon:
         await asyncio.gather(*jobs, return_exceptions=True)
         if self._watcher is not None:
             await self._watcher.stop()
+        if self._remote_watcher is not None:  # a disk that hangs does not let go
+            with contextlib.suppress(TimeoutError):
+                await in_thread(self._remote_watcher.end, timeout_s=LET_GO_S)
         if self._remote is not None:
             await self._remote.close()
         for worker in self._workers.values():
@@ -164,7 +175,7 @@ class Daemon:
 
     async def _serve(self, worker: Worker, port: int) -> Listening:
         api = Api(
-            store=worker.store, thread=worker.thread, status=self.status, sync_now=self.sync_now,
+            store=worker.store, thread=worker.thread, status=self.status, on_vault=self.on_vault,
             on_files=self.on_files, directory=self._home.sessions,
         )  # fmt: skip
         token = self._home.token_file.read_text(encoding="ascii").strip()
@@ -182,8 +193,8 @@ class Daemon:
         live["daemon"] = {"pid": os.getpid(), "port": port, "version": __version__}
         return status_of(self._reader, self._home, live=live)
 
-    async def sync_now(self) -> dict[str, Any]:
-        """Push and pull at once; raises the errors of the remote."""
+    async def on_vault(self, call: Callable[[VaultEngine], Awaitable[_T]], /) -> _T:
+        """Run a call with the engine of the vault, at once; raises the errors of the remote."""
         if membership(self._home) is None:
             raise RemoteNotConfigured(home=str(self._home.data))
         try:
@@ -192,10 +203,12 @@ class Daemon:
         except TimeoutError as exc:
             raise HomeBusy(home=str(self._home.data), holder=None, task="syncing") from exc
         assert self._engine is not None, "set before the event"
-        report = await self._engine.sync()
-        self._say(report)
-        self._new_on_remote.set()
-        return msgspec.to_builtins(report)
+        result = await call(self._engine)
+        if isinstance(result, SyncReport):
+            self._refused, self._refusals = None, 0
+            self._say(result)
+            self._new_on_remote.set()
+        return result
 
     # What wakes the jobs
 
@@ -206,6 +219,7 @@ class Daemon:
             self._wake_files.set()
         elif path == self._home.vault_file:
             self._new_membership.set()
+            self._new_on_remote.set()
 
     def _lost_events(self) -> None:
         """The system had more to tell than it keeps: whatever is watched must be looked at as a whole."""
@@ -227,7 +241,12 @@ class Daemon:
             if version != seen:
                 seen = version
                 self._feed_moved()
+            before_s = time.time() - time.monotonic()
             await asyncio.sleep(STORE_POLL_S)
+            if time.time() - time.monotonic() - before_s > SLEPT_S:
+                # The machine slept, and what was waited for may be over.
+                self._failures = 0
+                self._new_on_remote.set()
 
     # The files
 
@@ -258,7 +277,7 @@ class Daemon:
             self._events_lost = False
             # Watched first, so that nothing falls between the two; one that `scan` has to make is taken up again.
             directory = _inode(self._home.sessions)
-            watched = None
+            watched = False
             if directory is not None and self._watcher is not None:
                 watched = self._watcher.watch(self._home.sessions, happened, recursive=True)
             self._live["files"].update(watched=watched)
@@ -327,21 +346,36 @@ class Daemon:
         while (found := membership(self._home)) is None:
             await self._new_membership.wait(None)
         lock = await self._sync_lock()
+        hearing: asyncio.Task[None] | None = None
         try:
             engine, remote = self._engine_of(found)
+            hearing = asyncio.create_task(self._hear(remote))
             while True:
+                asked_s: float | None = None
                 try:
                     await self._mirror_vault(engine, remote)
                 except StenoError as exc:
                     self._failures += 1
                     self._live["vault"].update(error=exc.line)
                     _log.warning("%s", exc.line)
+                    asked_s = exc.retry_after_s if isinstance(exc, RemoteUnreachable) else None
                     # What was watched may be another directory when the remote is back.
-                    self._unwatch(remote)
-                longest_s = min(BACK_OFF_FIRST_S * 2 ** min(self._failures, 20), BACK_OFF_LAST_S)
-                await self._new_on_remote.wait(longest_s * random.uniform(0.5, 1.0))  # noqa: S311
+                    await self._unwatch(remote)
+                wait_s = _back_off_s(self._failures)
+                await self._new_on_remote.wait(max(wait_s, min(asked_s or 0.0, BACK_OFF_LAST_S)))
         finally:
+            if hearing is not None:
+                hearing.cancel()
             lock.release()
+
+    async def _hear(self, remote: Remote) -> None:
+        """Let a remote that tells of news wake the pull; one that cannot be heard just now is polled meanwhile."""
+        while remote.folder is None:
+            try:
+                if await remote.news(timeout_s=POLL_LAST_S):
+                    self._new_on_remote.set()
+            except StenoError:
+                await asyncio.sleep(POLL_LAST_S * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _sync_lock(self) -> ProcessLock:
         """The lock of whoever syncs this home, taken; a command that syncs just now is waited for."""
@@ -354,28 +388,40 @@ class Daemon:
         if self._engine is None or self._remote is None:
             worker = self._worker("sync")
             self._remote = open_remote(found.url)
+            keys = HomeKeys(self._home, found, lock=lambda: vault_lock(self._home))
             self._engine = VaultEngine(
-                worker.store, self._remote, vault=found.vault, keyring=found.keyring,
+                worker.store, self._remote, vault=found.vault, keyring=keys,
                 now_ms=wall_ms, draw=secrets.token_bytes, work=worker.run,
             )  # fmt: skip
             self._engine_made.set()
         return self._engine, self._remote
 
+    async def _unpaused(self) -> None:
+        """Wait while somebody wants the remote left alone."""
+        while (until_ms := paused_until(self._reader, now_ms=wall_ms())) is not None:
+            await self._wake_vault.wait(min(STORE_POLL_S, (until_ms - wall_ms()) / 1000 + 0.001))
+
     async def _mirror_vault(self, engine: VaultEngine, remote: Remote) -> None:
-        watched = self._watch_remote(remote.folder)
-        self._say(await engine.sync())
+        await self._unpaused()
+        watched = await self._watch_remote(remote)
+        self._say(await self._sent(engine.sync) or await engine.pull())
+        if not self._refused and (tended := await self._sent(engine.tend)):
+            self._say(tended)
         poll_s = POLL_LAST_S if watched else POLL_FIRST_S
         pulled = pushed = time.monotonic()
         while True:
-            wanted_s = max(0.0, pulled + poll_s - time.monotonic())
+            next_s = min(pulled + poll_s, self._send_after) if self._refused else pulled + poll_s
+            wanted_s = max(0.0, next_s - time.monotonic())
             written, news = await _either(self._wake_vault, self._new_on_remote, wanted_s)
-            if written:
+            await self._unpaused()
+            if (time.monotonic() >= self._send_after) if self._refused else written:
                 await asyncio.sleep(max(0.0, pushed + GATHER_S - time.monotonic()))
-                report = await engine.push()
-                if report.sent_segments:
-                    pushed = time.monotonic()
-                    poll_s = POLL_LAST_S if watched else POLL_FIRST_S
-                self._say(report)
+                report = await self._sent(engine.push)
+                if report is not None:
+                    if report.sent_segments:
+                        pushed = time.monotonic()
+                        poll_s = POLL_LAST_S if watched else POLL_FIRST_S
+                    self._say(report)
             if news or time.monotonic() - pulled >= poll_s:
                 report = await engine.pull()
                 pulled = time.monotonic()
@@ -383,32 +429,69 @@ class Daemon:
                 if report.received_segments:
                     poll_s = POLL_LAST_S if watched else POLL_FIRST_S
                 self._say(report)
+                if not self._refused and (tended := await self._sent(engine.tend)):
+                    self._say(tended)
+
+    async def _sent(self, send: Callable[[], Awaitable[SyncReport]]) -> SyncReport | None:
+        """Send something; None where the remote takes nothing: it is read on, and asked ever more seldom to take."""
+        try:
+            report = await send()
+        except RemoteRefused as exc:
+            self._refusals += 1
+            self._refused = exc.line
+            self._send_after = time.monotonic() + _back_off_s(self._refusals)
+            self._live["vault"].update(error=exc.line)
+            _log.warning("%s", exc.line)
+            return None
+        self._refused, self._refusals = None, 0
+        return report
 
     def _say(self, report: SyncReport) -> None:
         self._failures = 0
-        self._live["vault"].update(error=None, problems=report.problems, synced_ms=wall_ms())
+        self._live["vault"].update(error=self._refused, problems=report.problems, synced_ms=wall_ms())
         if report.sent_segments or report.received_segments:
             _log.info(
                 "sent %d segments, received %d with %d new messages",
                 report.sent_segments, report.received_segments, report.received_messages,
             )  # fmt: skip
 
-    def _watch_remote(self, folder: Path | None) -> bool:
-        """Watch a folder remote for what others put there; our own objects are no news."""
-        if folder is None or self._watcher is None or not folder.is_dir():
+    async def _watch_remote(self, remote: Remote) -> bool:
+        """Watch a folder remote for what others put there; our own objects are no news.
+
+        Its watcher is one of its own, asked by threads that nobody waits for: a network disk may hang.
+        """
+        folder = remote.folder
+        if folder is None:
             return False
+        watcher = self._remote_watcher = self._remote_watcher or Watcher(self._lost_events)
         own, log = f"{self._reader.device}.", LOG.rstrip("/")
 
         def happened(path: Path) -> None:
-            # The directory above log/ is watched, since log/ may not be there yet.
-            if path == folder / log or (path.parent.name == log and not path.name.startswith((own, "."))):
+            # The directory above log/ is watched, since log/ may not be there yet. What goes is no news.
+            others = path.parent.name == log and not path.name.startswith((own, "."))
+            if others or path == folder / log:
                 self._new_on_remote.set()
 
-        return self._watcher.watch(folder, happened, recursive=True)
+        def watch() -> bool:
+            return folder.is_dir() and watcher.watch(folder, happened, recursive=True)
 
-    def _unwatch(self, remote: Remote) -> None:
-        if remote.folder is not None and self._watcher is not None:
-            self._watcher.unwatch(remote.folder)
+        try:
+            return await in_thread(watch, timeout_s=TIMEOUT_S)
+        except TimeoutError as exc:
+            raise RemoteUnreachable(remote=remote.address, reason="it did not answer in time") from exc
+
+    async def _unwatch(self, remote: Remote) -> None:
+        watcher, folder = self._remote_watcher, remote.folder
+        if folder is not None and watcher is not None:
+            try:
+                await in_thread(lambda: watcher.unwatch(folder), timeout_s=LET_GO_S)
+            except TimeoutError:
+                self._remote_watcher = None
+
+
+def _back_off_s(failures: int) -> float:
+    longest_s = min(BACK_OFF_FIRST_S * 2 ** min(failures, 20), BACK_OFF_LAST_S)
+    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def _inode(folder: Path) -> int | None:

@@ -63,6 +63,14 @@ class DaemonClient:
         """Push and pull now; returns what is done and what is pending."""
         return self.request("POST", "/v1/sync", timeout_s=SYNC_WITHIN_S)
 
+    def repair(self) -> dict[str, Any]:
+        """Publish again what the remote lost; returns what is done and what is pending."""
+        return self.request("POST", "/v1/repair", timeout_s=SYNC_WITHIN_S)
+
+    def retire(self, device: str) -> dict[str, Any]:
+        """Adopt the log of a device that never comes back; returns what is done and what is pending."""
+        return self.request("POST", address("devices", device, "retire"), timeout_s=SYNC_WITHIN_S)
+
     def files(self) -> dict[str, Any]:
         """How the session files stand."""
         return self.request("GET", "/v1/files")

@@ -27,6 +27,7 @@ from ..storage.shape import message_json, session_json
 from ..storage.store import Store
 from ..sync.files.mirror import Mirror
 from ..sync.files.session_file import SessionFile, session_file
+from ..sync.vault.engine import VaultEngine
 from .bodies import (
     MAX_BODY_BYTES,
     PATCH_TYPES,
@@ -62,19 +63,27 @@ class OnFiles(Protocol):
         ...
 
 
+class OnVault(Protocol):
+    """Runs a call with the engine of the vault."""
+
+    def __call__(self, call: Callable[[VaultEngine], Awaitable[Result]], /) -> Awaitable[Result]:
+        """The result of the call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """What the routes work on.
 
     ``store`` is used on ``thread`` alone, an executor of one worker; whoever made the two closes
-    them, after the server stopped. ``status``, ``sync_now`` and ``on_files`` run on the event loop.
+    them, after the server stopped. ``status``, ``on_vault`` and ``on_files`` run on the event loop.
     ``directory`` is where the session files lie.
     """
 
     store: Store
     thread: Executor
     status: Callable[[], dict[str, Any]]
-    sync_now: Callable[[], Awaitable[dict[str, Any]]]
+    on_vault: OnVault
     on_files: OnFiles
     directory: Path
 
@@ -114,6 +123,9 @@ def make_app(api: Api, *, token: str) -> web.Application:
         ("POST", "/v1/files/rebuild", routes.rebuild_files),
         ("POST", "/v1/files/resume", routes.resume_files),
         ("POST", "/v1/sync", routes.sync),
+        ("GET", "/v1/devices", routes.devices),
+        ("POST", "/v1/devices/{id:[^/]+}/retire", routes.retire),
+        ("POST", "/v1/repair", routes.repair),
     ):
         app.router.add_route(method, path, handler, expect_handler=_expect)
     app.on_response_prepare.append(_set_headers)
@@ -146,7 +158,24 @@ class _Routes:
     async def sync(self, request: web.Request) -> web.Response:
         """Push and pull now; the answer comes when that is done."""
         _parameters(request, ())
-        return _json(msgspec.json.encode(await self._api.sync_now()))
+        return _json(msgspec.json.encode(await self._api.on_vault(VaultEngine.sync)))
+
+    async def devices(self, request: web.Request) -> web.Response:
+        """The devices of the vault."""
+        _parameters(request, ())
+        found = await self._api.on_vault(VaultEngine.devices)
+        return _json(msgspec.json.encode({"devices": found}))
+
+    async def retire(self, request: web.Request) -> web.Response:
+        """Adopt the log of a device that never comes back."""
+        _parameters(request, ())
+        device = request.match_info["id"]
+        return _json(msgspec.json.encode(await self._api.on_vault(lambda engine: engine.retire(device))))
+
+    async def repair(self, request: web.Request) -> web.Response:
+        """Publish again what the remote lost; the answer comes when that is done."""
+        _parameters(request, ())
+        return _json(msgspec.json.encode(await self._api.on_vault(VaultEngine.repair)))
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         given_ = _parameters(request, {"limit", "cursor", "deleted", *FILTERS})

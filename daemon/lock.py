@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ..storage.errors import HomeBusy, LocalStorageError
+from ..storage.home import Home
 
 _TRIES, _TRY_EVERY_S = 10, 0.01
 
@@ -53,6 +54,11 @@ class ProcessLock:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def vault_lock(home: Home) -> ProcessLock:
+    """The lock of whoever writes the file with the vault's keys; held for a moment."""
+    return ProcessLock(home.data / "vault.lock", task="changing the vault's keys")
 
 
 def holder_of(path: Path) -> int | None:

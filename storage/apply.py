@@ -42,10 +42,12 @@ from .rows import (
     SessionRow,
     decode_json,
     encode_births,
+    erased,
     scalar_text,
     session_births,
     size_bytes,
 )
+from .saves import forget_messages
 from .stamps import BY_HAND, plausible
 from .state import (
     StateWire,
@@ -172,6 +174,7 @@ class _Session:
         self._retitle = False
         self._paths: set[str] = set()
         self._fresh: set[str] = set()
+        self._erased: list[MessageRow] = []
         self._touched_messages: dict[int, tuple[MessageRow, set[str]]] = {}
 
     def apply(self) -> None:
@@ -200,6 +203,7 @@ class _Session:
             self._join_registers(row, message_id, states)
         if row.incomplete:
             self._take_waiting(row)
+        forget_messages(store, row.no, self._erased)
         refused = keep(store, change.actors, local_author=self._authors.__getitem__)
         self._done.refused += [f"{why} of session {change.id[:80]!r}" for why in refused]
         self._finish(row)
@@ -258,7 +262,7 @@ class _Session:
             return
         store = self._store
         purged = self._purged(row, registers)
-        fresh = [_erased(born) if born.id in purged else born for born in fresh]
+        fresh = [erased(born) if born.id in purged else born for born in fresh]
         seq, _ = store.advance(len(fresh))
         last = store.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,))
         tail, place = last or (None, 0)
@@ -307,7 +311,7 @@ class _Session:
         store = self._store
         ours, theirs = birth_stamps(store, local), birth_stamps(store, born)
         if local.hidden & HIDDEN_FOR_EVER or PURGED in explicit:
-            self._extend_births(local, _erased(born), ours, theirs)
+            self._extend_births(local, erased(born), ours, theirs)
             return
         with_metadata = any(path.startswith("metadata/") for path in explicit)
         if set(theirs) <= set(ours) and _same(local, born):
@@ -407,11 +411,21 @@ class _Session:
         if local.hidden & HIDDEN_FOR_EVER:
             join_purge(store, row.no, local, merged, seq=seq)
         else:
+            self._tell_when_written(row, local)
             erase_message(store, local, merged, seq=seq, local=False)
+            self._erased.append(local)
         self._touched_messages.pop(local.no, None)
         self._changed = self._recount = self._retitle = True
         if row.vectors:
             self._paths.add("deleted")
+
+    def _tell_when_written(self, row: SessionRow, local: MessageRow) -> None:
+        """Publish the session where the message was written to here: nothing else tells when, once it is erased."""
+        store = self._store
+        sql = "SELECT 1 FROM registers WHERE session = ? AND message = ? AND local_seq > 0 LIMIT 1"
+        if store.one(sql, (row.no, local.no)) is not None:
+            seq, _ = store.advance()
+            store.execute("UPDATE sessions SET seq = ?1, local_seq = ?1 WHERE no = ?2", (seq, row.no))
 
     def _ready(self, local: MessageRow, path: str) -> MessageRow:
         """The row, its metadata leaves given rows of their own before the first of them is written."""
@@ -482,7 +496,8 @@ class _Session:
         store.execute("UPDATE sessions SET touched = max(touched, ?) WHERE no = ?", (self._change.touched, no))
         recounting = self._recount
         for local, paths in self._touched_messages.values():
-            recounting |= refresh_message(store, local, paths) or "timestamp" in paths
+            # Read anew: it may have been born a second time since it was read.
+            recounting |= refresh_message(store, _again(store, local), paths) or "timestamp" in paths
         if self._renumber:
             renumber(store, no)
         if recounting or self._touched_messages:
@@ -545,6 +560,8 @@ def _register(database: Database, state: RegisterState, authors: _Authors) -> Re
     if not 0 < len(state.path) <= MAX_PATH_LENGTH:
         raise InvalidInput("a register without a path, or with one that is too long")
     opened, known = state.state
+    if not opened and state.path in _KEPT_FOR_EVER:
+        raise InvalidInput(f"{state.path} without a value")
     values: dict[Any, Value] = {}
     for clock, author, text, seen in opened:
         _check_value(state, text)
@@ -576,14 +593,6 @@ def _check_value(state: RegisterState, text: bytes) -> None:
             check_text(value, head)
     elif head in _KEPT_FOR_EVER:
         raise InvalidInput(f"{head} cannot be removed")
-
-
-def _erased(born: Born) -> Born:
-    """What stays of a message that was purged."""
-    return msgspec.structs.replace(
-        born, sender=None, content="", time_ms=0, time_text=None, parent=None, model=None, usage=None, metadata=None,
-        origin=None,
-    )  # fmt: skip
 
 
 def _fields(born: Born) -> tuple[Any, ...]:

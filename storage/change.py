@@ -7,7 +7,7 @@ as they stand in the sender's database. (tests/unit/test_apply.py)
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +19,8 @@ from .rows import BORN_COLUMNS, SESSION_COLUMNS, Born, SessionBirth, SessionRow,
 from .state import StateWire
 
 VERSION = 1
+
+StandsFor = dict[str, list[tuple[int, int]]]
 
 
 class RegisterState(msgspec.Struct, frozen=True, array_like=True):
@@ -42,21 +44,52 @@ class SessionChange(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """The content of a segment. ``devices`` says what the numbers in authors (number * 4 + class) mean."""
+    """The content of a segment. ``devices`` says what the numbers in authors (number * 4 + class) mean.
+
+    ``stands_for`` names publications of devices, as first and last number, that a remote lost and that this one holds,
+    together with those of its publisher before it.
+    """
 
     version: int
     devices: dict[int, str]
     sessions: list[SessionChange]
+    stands_for: StandsFor = {}
+
+    def writers(self) -> set[str]:
+        """The devices of whose writing something stands in it."""
+        authors = {born.author for change in self.sessions for born in change.messages}
+        authors |= {birth.author for change in self.sessions for birth in change.births}
+        authors |= {
+            author for change in self.sessions for each in change.registers for _, author, _, _ in each.state[0]
+        }
+        return {self.devices[number] for number in {author // 4 for author in authors} if number in self.devices}
+
+
+class _Names(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    devices: msgspec.Raw
+    sessions: list[_Named]
+
+
+class _Named(msgspec.Struct, frozen=True, array_like=True):
+    id: str
 
 
 decode_batch = msgspec.msgpack.Decoder(Batch).decode
+_decode_names = msgspec.msgpack.Decoder(_Names).decode
 _encode = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
+_decode_pairs = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 
-def encode_batch(devices: dict[int, str], sessions: list[Any]) -> bytes:
+def encode_batch(devices: dict[int, str], sessions: list[Any], stands_for: StandsFor | None = None) -> bytes:
     """The bytes of a batch."""
-    return _encode((VERSION, devices, sessions))
+    return _encode((VERSION, devices, sessions, stands_for) if stands_for else (VERSION, devices, sessions))
+
+
+def sessions_in(content: bytes) -> list[str]:
+    """The ids of the sessions of which a batch's bytes say something."""
+    return [each.id for each in _decode_names(content).sessions]
 
 
 def local_changes(database: Database, *, since: int, floor: int, max_bytes: int) -> tuple[bytes, int, bool]:
@@ -88,7 +121,7 @@ def _local_changes(database: Database, since: int, floor: int, max_bytes: int) -
             break
     if not changed:
         return b"", upto, complete
-    return encode_batch(database.devices, [_change(database, no, each) for no, each in changed.items()]), upto, complete
+    return _encoded(database, changed), upto, complete
 
 
 class _Entry(NamedTuple):
@@ -189,3 +222,67 @@ def _stamps(
 
 def _clock(born: tuple[Any, ...]) -> int:
     return born[1]
+
+
+# Whole sessions
+
+
+def whole(database: Database, sessions: Iterable[int], *, max_bytes: int) -> Iterator[bytes]:
+    """All that is known of some sessions (by number), in batches: every message, with every register.
+
+    A batch ends with the row that takes it over ``max_bytes``.
+    """
+    changed: dict[int, _Collected] = {}
+    size = 0
+    for no in sessions:
+        for entry in _everything(database, no):
+            collected = changed.setdefault(no, _Collected())
+            collected.registers += entry.registers
+            if entry.born is not None:
+                collected.messages.append(entry.born)
+            size += _weight(entry)
+            if size > max_bytes:
+                yield _encoded(database, changed)
+                changed, size = {}, 0
+    if changed:
+        yield _encoded(database, changed)
+
+
+def known_to(database: Database, devices: Collection[str]) -> list[int]:
+    """The numbers of the sessions in which any of some devices wrote something, as far as it still stands here."""
+    numbers = {number for number, device in database.devices.items() if device in devices}
+    found: set[int] = set()
+    for session, author, births in database.execute("SELECT session, author, births FROM messages"):
+        if session not in found and (author // 4 in numbers or (births and _any_of(_decode_pairs(births), numbers))):
+            found.add(session)
+    for session, state in database.execute(
+        "SELECT session, state FROM registers UNION ALL SELECT session, state FROM waiting"
+    ):
+        if session not in found:
+            opened, known = _decode_state(state)
+            if any(author // 4 in numbers for author, _ in known) or any(each[1] // 4 in numbers for each in opened):
+                found.add(session)
+    for no, births in database.execute("SELECT no, births FROM sessions"):
+        if no not in found and any(birth.author // 4 in numbers for birth in session_births(births)):
+            found.add(no)
+    return sorted(found)
+
+
+def _any_of(pairs: list[tuple[int, int]], numbers: Collection[int]) -> bool:
+    return any(author // 4 in numbers for _, author in pairs)
+
+
+def _everything(database: Database, no: int) -> Iterator[_Entry]:
+    yield _Entry(0, no, None, _registers(database, no, 0, None, None))
+    sql = f"SELECT edited, no, {BORN_COLUMNS} FROM messages WHERE session = ? ORDER BY clock"  # noqa: S608
+    for row in database.execute(sql, (no,)):
+        edited, message = row[:2]
+        yield _Entry(0, no, row[2:], _registers(database, no, message, None, row[2]) if edited else [])
+    for message_id, path, state in database.execute(
+        "SELECT message, path, state FROM waiting WHERE session = ?", (no,)
+    ).fetchall():
+        yield _Entry(0, no, None, [RegisterState(message_id, path, _decode_state(state))])
+
+
+def _encoded(database: Database, changed: dict[int, _Collected]) -> bytes:
+    return encode_batch(database.devices, [_change(database, no, each) for no, each in changed.items()])

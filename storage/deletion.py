@@ -137,7 +137,10 @@ def message_deleted(deleted: Register, content: Register) -> int | None:
     found = in_force(deleted)
     if found is None:
         return None
-    unknown = any(stamp.rank == BY_HAND and not found.has([stamp]) for stamp in content.open)
+    # A text that the deleter knew is no edit under whatever stamp: a store that got a new id says it again.
+    known = {value.text for stamp, value in content.open.items() if found.has([stamp])}
+    by_hand = [(stamp, value.text) for stamp, value in content.open.items() if stamp.rank == BY_HAND]
+    unknown = any(text not in known and not found.has([stamp]) for stamp, text in by_hand)
     return None if unknown else found.at_ms
 
 

@@ -159,6 +159,17 @@ class StoreDamaged(StenoError):
         self.server = server
 
 
+class ConflictNotFound(StenoError):
+    """Nothing stands in conflict there; it may have been settled meanwhile."""
+
+    exit_code = 3
+    hint = "see `steno conflicts`"
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(f"no open conflict in {what}")
+        self.what = what
+
+
 class MessageNotFound(StenoError):
     """The session has no message with this id."""
 
@@ -203,15 +214,17 @@ class SessionExists(SessionError):
 
 
 class NoHome(StenoError):
-    """This home holds no store yet; or none any more, where there are ``files`` of sessions."""
+    """This home holds no store yet; or none any more, where it has ``files`` of sessions or belongs to a ``vault``."""
 
     hint = "run `steno init`, `steno join URL` or `steno up` first"
 
-    def __init__(self, *, home: str, files: bool = False) -> None:
-        what = "though there are files of sessions" if files else ""
+    def __init__(self, *, home: str, files: bool = False, vault: bool = False) -> None:
+        what = "though there are files of sessions" if files else "though it belongs to a vault" if vault else ""
         super().__init__(f"no steno store in {home} {what}".rstrip())
         if files:
             self.hint = "`steno doctor --rebuild` makes it anew from them"
+        elif vault:
+            self.hint = "`steno doctor --rebuild` makes it anew from the remote"
 
 
 class HomeExists(StenoError):
@@ -338,15 +351,15 @@ class RemoteNotConfigured(StenoError):
 
 
 class RemoteUnreachable(StenoError):
-    """The remote did not answer; what is here is kept and sent later."""
+    """The remote did not answer; what is here is kept and sent later. ``retry_after_s``: how long it asked to wait."""
 
     exit_code = 6
     retryable = True
     hint = "check the address and the connection; nothing is lost, sync goes on later"
 
-    def __init__(self, *, remote: str, reason: str) -> None:
+    def __init__(self, *, remote: str, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"remote {remote} cannot be reached ({reason})")
-        self.remote = remote
+        self.remote, self.retry_after_s = remote, retry_after_s
 
 
 class RemoteRefused(StenoError):

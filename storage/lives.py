@@ -9,6 +9,7 @@ becomes a session of its own. Proved by tests/simulation/test_purges_converge.py
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -24,8 +25,8 @@ from .rows import (
     message,
     session_births,
 )
-from .stamps import BY_HAND
-from .state import birth_stamps, load
+from .stamps import BY_HAND, Stamp
+from .state import birth_stamps, find_message, load
 from .store import Placed, Store
 from .tombstones import bury, join_purge, stripped
 
@@ -68,11 +69,21 @@ def meet(store: Store, session_id: str, *, life: int, births: list[SessionBirth]
 def rescue(store: Store, row: SessionRow, knew: Vector) -> str | None:
     """Keep what was written here by hand, is shown, and was unknown to who purged the session: in one of its own.
 
-    Returns the id of that session, None where nothing was. Done again it is the same session with the same messages.
+    Returns the id of that session, None where nothing was. Done again it is the same session with the same messages,
+    also where it is done by another store that had this one's id once: each id that wrote has a session of its own.
     """
-    unknown = [] if row.hidden else [each for each in store.message_rows(row.no) if _ours(store, each, knew)]
-    session_id = sha256(f"{row.id}\n{row.life}\n{store.device}".encode()).hexdigest()[:12]
-    if not unknown or store.lives_over(session_id):
+    unknown: dict[str, list[MessageRow]] = {}
+    for each in [] if row.hidden else store.message_rows(row.no):
+        writer = _unknown_writer(store, birth_stamps(store, each), knew)
+        if writer is not None:
+            unknown.setdefault(writer, []).append(each)
+    kept = [_keep(store, row, messages, writer) for writer, messages in unknown.items()]
+    return ", ".join(each for each in kept if each is not None) or None
+
+
+def _keep(store: Store, row: SessionRow, unknown: list[MessageRow], writer: str) -> str | None:
+    session_id = sha256(f"{row.id}\n{row.life}\n{writer}".encode()).hexdigest()[:12]
+    if store.lives_over(session_id):
         return None
     here = store.find(session_id)
     if here is None:
@@ -82,7 +93,8 @@ def rescue(store: Store, row: SessionRow, knew: Vector) -> str | None:
     else:
         there = {each.id for each in store.message_rows(here.no, hidden=True)}
     known = there | {each.id for each in unknown}
-    store.add_messages(session_id, [_moved(row, each, known) for each in unknown if each.id not in there])
+    moved = [_moved(row, each, known) for each in unknown if each.id not in there]
+    store.extend(session_id, moved, checked=True)  # one may reply to what stands behind it
     return session_id
 
 
@@ -92,19 +104,27 @@ def rescue_edit(store: Store, row: MessageRow, knew: Vector) -> str | None:
     It becomes a message of its own right behind. Returns its id; None where there is no such text.
     """
     content = load(store, row.session, row, "content")
-    unknown = any(stamp.writer == (store.device, BY_HAND) and not knew.has([stamp]) for stamp in content.open)
-    if row.hidden or not unknown:
+    known = {value.text for stamp, value in content.open.items() if knew.has([stamp])}
+    unknown = [stamp for stamp, value in content.open.items() if value.text not in known]
+    if row.hidden or _unknown_writer(store, unknown, knew) is None:
         return None
-    message_id = store.new_message_id()
+    newest = max(content.open)
+    message_id = f"m-{sha256(f'{row.id} {newest.clock} {row.clock}'.encode()).hexdigest()[:19]}"
+    if find_message(store, row.session, message_id) is not None:  # by another store that had this one's id once
+        return None
     new = NewMessage(id=message_id, role=row.role, content=message(row).content, sender=row.sender)
     placed = Placed(new, message_id, row.content, row.time_ms, row.id, inserted=True)
     store.insert_messages(row.session, [placed])
     return message_id
 
 
-def _ours(store: Store, row: MessageRow, knew: Vector) -> bool:
-    stamps = birth_stamps(store, row)
-    return not knew.has(stamps) and any(stamp.writer == (store.device, BY_HAND) for stamp in stamps)
+def _unknown_writer(store: Store, stamps: Iterable[Stamp], knew: Vector) -> str | None:
+    """The oldest of this store's ids under which something was written by hand that somebody did not know."""
+    ids = [store.device, *store.former_devices]
+    own = [stamp for stamp in stamps if stamp.rank == BY_HAND and stamp.device in ids]
+    if all(knew.has([stamp]) for stamp in own):
+        return None
+    return max((stamp.device for stamp in own), key=ids.index)
 
 
 def _moved(session: SessionRow, row: MessageRow, known: set[str]) -> NewMessage:

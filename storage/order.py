@@ -66,5 +66,5 @@ def _last_first(siblings: list[Place]) -> list[Place]:
     return (inserted + appended)[::-1]
 
 
-def _instant(place: Place) -> tuple[int, str]:
-    return place.instant
+def _instant(place: Place) -> tuple[tuple[int, str], str]:
+    return place.instant, place.id  # two stores that wrote as one device may have given a stamp twice

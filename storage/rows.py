@@ -77,6 +77,14 @@ class Born(msgspec.Struct, frozen=True, array_like=True):
     births: bytes | None
 
 
+def erased(born: Born) -> Born:
+    """What stays of a message that was purged: its id, its place, its role and when it was born."""
+    return msgspec.structs.replace(
+        born, sender=None, content="", time_ms=0, time_text=None, parent=None, model=None, usage=None, metadata=None,
+        origin=None,
+    )  # fmt: skip
+
+
 class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``sessions``."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database as SchemaDatabase
 
-VERSION = 3
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -163,7 +163,23 @@ CREATE TABLE taken_out (                                            -- lost text
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+CREATE TABLE published (                                            -- segments under this device's id on a remote
+    vault TEXT NOT NULL, name TEXT NOT NULL,
+    state INTEGER NOT NULL,                                         -- 0 to be put, 1 there, 2 replaced, 3 deleted
+    since_ms INTEGER NOT NULL, content_bytes INTEGER NOT NULL, key TEXT NOT NULL,
+    seq INTEGER NOT NULL,                                           -- the feed's number when its content was made
+    sessions BLOB,                                                  -- hashes of the ids in it; NULL: not known
+    PRIMARY KEY (vault, name)
+) WITHOUT ROWID;
+INSERT INTO published SELECT vault, name, 1, 0, 0, '', 0, NULL FROM objects, meta
+    WHERE key = 'device' AND problem = '' AND name LIKE 'log/' || value || '.%';
+CREATE TABLE peers (                                                -- what other devices say of themselves
+    vault TEXT NOT NULL, device TEXT NOT NULL, n INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (vault, device)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def ready(connection: Connection, path: Path, *, read_only: bool) -> bool:

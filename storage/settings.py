@@ -25,6 +25,7 @@ Backend = Annotated[
 ]
 Place = Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(description="text with at least one character")]
 Seconds = Annotated[float, Meta(ge=0, le=_FINITE, description="a number of seconds, 0 or more")]
+KeyPlace = Annotated[Literal["file", "keyring"], Meta(description='"file" or "keyring"')]
 Megabytes = Annotated[float, Meta(gt=0, le=_FINITE, description="a number of MB, more than 0")]
 Connections = Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")]
 Count = Annotated[int, Meta(ge=0, description="a whole number, 0 or more")]
@@ -56,12 +57,19 @@ class Storage(msgspec.Struct, frozen=True):
     durability: Durability = "normal"
 
 
+class Vault(msgspec.Struct, frozen=True):
+    """``[vault]``: where this device keeps the vault's key."""
+
+    key: KeyPlace = "file"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Everything that can be set, by section."""
 
     daemon: Daemon = Daemon()
     session: Session = Session()
     storage: Storage = Storage()
+    vault: Vault = Vault()
 
 
 def settings_of(mapping: Mapping[str, Any], *, where: str) -> Settings:

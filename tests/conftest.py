@@ -20,7 +20,7 @@ _MEMORY = Path("/dev/shm")
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
-pytest_plugins = ("steno.tests.acceptance_plugin", "steno.tests.server_fixtures")
+pytest_plugins = ("steno.tests.pages_plugin", "steno.tests.server_fixtures")
 
 # A shared machine stalls now and then; pytest's time limit finds what hangs.
 # Built on the profile in force, which under CI draws the same examples in each run.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -36,6 +37,63 @@ def postgres_url() -> Iterator[str]:
         yield server.url
 
 
+WEBDAV_USER, WEBDAV_PASSWORD = "ada", "made up for tests"
+S3_SETTINGS = {"STENO_S3_ACCESS_KEY_ID": "ada", "STENO_S3_SECRET_ACCESS_KEY": "made-up-for-tests"}
+RCLONE_SETTINGS = {"STENO_WEBDAV_USERNAME": WEBDAV_USER, "STENO_WEBDAV_PASSWORD": WEBDAV_PASSWORD}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """A server that speaks S3, of this run."""
+    from steno.tests.servers import start_s3
+
+    with _required(start_s3) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_server() -> Iterator[Server]:
+    """A WebDAV server of rclone, of this run; it wants a password."""
+    from steno.tests.servers import start_rclone
+
+    with _required(lambda: start_rclone(user=WEBDAV_USER, password=WEBDAV_PASSWORD)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def wsgidav_server() -> Iterator[Server]:
+    """A WebDAV server of WsgiDAV, of this run."""
+    from steno.tests.servers import start_wsgidav
+
+    with _required(start_wsgidav) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: Server) -> str:
+    """An empty bucket of this test alone."""
+    from http.client import HTTPConnection
+
+    bucket, place = f"test-{secrets.token_hex(6)}", urlsplit(s3_server.url)
+    connection = HTTPConnection(place.hostname or "", place.port, timeout=10)
+    connection.request("PUT", f"/{bucket}")
+    assert connection.getresponse().status == 200
+    connection.close()
+    return f"s3://{bucket}/some/prefix?region=us-east-1&endpoint={s3_server.url}"
+
+
+@pytest.fixture
+def rclone_url(rclone_server: Server) -> str:
+    """An empty place of this test alone."""
+    return f"webdav+{rclone_server.url}/{secrets.token_hex(6)}/vault"
+
+
+@pytest.fixture
+def wsgidav_url(wsgidav_server: Server) -> str:
+    """An empty place of this test alone."""
+    return f"webdav+{wsgidav_server.url}/{secrets.token_hex(6)}/vault"
+
+
 @pytest.fixture
 def redis_prefix(redis_url: str) -> str:
     """A key prefix that no other test uses, in a Redis that is empty."""
@@ -58,12 +116,24 @@ def postgres_database_url(postgres_url: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+def need(program: str, *, package: str) -> None:
+    """Go on only where a program is installed."""
+    from steno.tests.servers import Missing
+
+    if shutil.which(program) is None:
+        _lack(Missing(program, package=package))
+
+
 def _required(start: Callable[[], Server]) -> Server:
     from steno.tests.servers import Missing
 
     try:
         return start()
     except Missing as missing:
-        if os.environ.get("STENO_REQUIRE_SERVERS") == "1":
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
+        _lack(missing)
+
+
+def _lack(missing: Exception) -> NoReturn:
+    if os.environ.get("STENO_REQUIRE_SERVERS") == "1":
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))

@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL servers, each on a free port of 127.0.0.1 and in a directory of its own.
+"""Real servers of Redis, PostgreSQL, S3 and WebDAV, each on a free port of 127.0.0.1 and in a directory of its own.
 
 A server ends with whoever started it, however that one ends: it runs under a shell that waits for a word from us on a
 pipe, or for the pipe to break, and then stops it and removes its directory. (tests/e2e/test_servers.py)
@@ -12,13 +12,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPConnection
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
@@ -47,8 +51,8 @@ rm -rf "$folder"
 class Missing(Exception):
     """A program that a server needs is not installed."""
 
-    def __init__(self, program: str, *, package: str) -> None:
-        super().__init__(f"{program} is not installed (Debian's package {package})")
+    def __init__(self, program: str, *, package: str, of: str = "Debian") -> None:
+        super().__init__(f"{program} is not installed ({of}'s package {package})")
 
 
 class _Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +175,65 @@ def start_postgres(*, durable: bool = False) -> Server:
             account=account,
         )
     )
+
+
+def start_s3() -> Server:
+    """Start moto, which keeps buckets in memory; raises `Missing`."""
+    _require("moto", package="moto[server]")
+
+    def command(folder: Path, port: int) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+
+    return _started(_Recipe(command=command, url="http://127.0.0.1:{port}", answers=_http_answers, stop="KILL"))
+
+
+def start_rclone(*, user: str, password: str) -> Server:
+    """Start the WebDAV server of rclone, which keeps files in ``folder/data``; raises `Missing`."""
+    program = shutil.which("rclone")
+    if program is None:
+        raise Missing("rclone", package="rclone")
+
+    def command(folder: Path, port: int) -> list[str]:
+        place = ["--addr", f"127.0.0.1:{port}", "--config", str(folder / "none"), "--dir-cache-time", "0s"]
+        return [program, "serve", "webdav", str(folder / "data"), *place, "--user", user, "--pass", password]
+
+    return _started(_Recipe(prepare=_data, command=command, url=_WEBDAV, answers=_http_answers, stop="TERM"))
+
+
+def start_wsgidav() -> Server:
+    """Start WsgiDAV, which keeps files in ``folder/data`` and lets anybody in; raises `Missing`."""
+    _require("wsgidav", package="wsgidav")
+
+    def command(folder: Path, port: int) -> list[str]:
+        place = ["--host", "127.0.0.1", "--port", str(port), "--root", str(folder / "data")]
+        return [sys.executable, "-m", "wsgidav.server.server_cli", *place, "--auth", "anonymous", "--no-config", "-q"]
+
+    return _started(_Recipe(prepare=_data, command=command, url=_WEBDAV, answers=_http_answers, stop="KILL"))
+
+
+_WEBDAV = "http://127.0.0.1:{port}"
+
+
+def _data(folder: Path) -> None:
+    (folder / "data").mkdir()
+
+
+def _require(module: str, *, package: str) -> None:
+    if find_spec(module) is None:
+        raise Missing(module, package=package, of="PyPI")
+
+
+def _http_answers(url: str) -> bool:
+    place = urlsplit(url)
+    connection = HTTPConnection(place.hostname or "", place.port, timeout=2)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def _started(recipe: _Recipe) -> Server:

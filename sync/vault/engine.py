@@ -9,15 +9,17 @@ sent is kept until it is acknowledged, what is applied is recorded with its last
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
 from ...storage.apply import Applied, apply, slices
-from ...storage.change import VERSION, Batch, decode_batch, local_changes
+from ...storage.change import VERSION, Batch, encode_batch, local_changes, sessions_in
 from ...storage.errors import (
+    InvalidInput,
     LocalStorageError,
     NewerFormat,
     NoVault,
@@ -27,53 +29,65 @@ from ...storage.errors import (
     RemoteRefused,
     RemoteUnreachable,
 )
+from ...storage.room import check_room
 from ...storage.steps import step
 from ...storage.store import Store
-from .ledger import Intent, Ledger
-from .names import Draw, SegmentName, new_id
-from .plan import PullPlan, plan_pull
+from .devices import Device, devices
+from .healing import Healer
+from .inspection import Findings, Told, inspect
+from .lease import Apart, Lease
+from .ledger import Intent, Ledger, Segment, hashes_of
+from .names import DEVICES, LOG, VAULT, Draw, SegmentName, new_id
+from .peers import Peers
+from .plan import Fetching, PullPlan, plan_pull
+from .ranges import Range
 from .remote import Remote
-from .seal import SALT_BYTES, Keyring, UnknownKey, pack, seal, unpack, unseal
-from .vault import vault_at
+from .rewriting import Rewriter
+from .rotation import FixedKeys, Keys
+from .seal import Keyring, UnknownKey
+from .segment import Sealer
+from .vault import vault_at, vault_json
+from .work import Work, directly
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 PREFETCH = 4
+MOST_NAMED = 100
+"""How many of the objects that are set aside a report names."""
 _RETRY_FIRST_MS = 5_000
 _RETRY_LAST_MS = 30 * 60_000
+
+_SUPERSEDED = (
+    "the vault's key was revoked, so nothing more is sent from here: run `steno join URL` again with the passphrase "
+    "that it has now"
+)
+
+_OUTDATED = "the vault needs a later version of steno, so nothing more is sent from here: upgrade steno on this machine"
 
 _T = TypeVar("_T")
 _log = logging.getLogger("steno.vault")
 
 
-class Work(Protocol):
-    """Runs a call of the store."""
-
-    def __call__(self, call: Callable[[], _T], /) -> Awaitable[_T]:
-        """Run it and wait for it."""
-        ...
-
-
 class SyncReport(msgspec.Struct):
-    """What a sync did, and what it could not do. ``rescued``: what was purged elsewhere and kept here, and where."""
+    """What a sync did, and what it could not do. ``rescued``: what was purged elsewhere and kept here, and where.
+
+    ``notes`` are what a person should know and need not do anything about.
+    """
 
     sent_segments: int = 0
     sent_bytes: int = 0
     received_segments: int = 0
     received_messages: int = 0
     changed_sessions: int = 0
+    healed_segments: int = 0
     pending_segments: int = 0
     rescued: list[str] = []
+    notes: list[str] = []
     problems: list[str] = []
 
     @property
     def complete(self) -> bool:
         """Say whether nothing is left to do or to report."""
         return not self.problems and not self.pending_segments
-
-
-async def directly(call: Callable[[], _T], /) -> _T:
-    """Run a call of the store here and now."""
-    return call()
 
 
 class VaultEngine:
@@ -85,7 +99,7 @@ class VaultEngine:
         remote: Remote,
         *,
         vault: str,
-        keyring: Keyring,
+        keyring: Keyring | Keys,
         now_ms: Callable[[], int],
         draw: Draw,
         work: Work = directly,
@@ -94,13 +108,25 @@ class VaultEngine:
         self._remote = remote
         self._ledger = Ledger(store, vault)
         self._vault = vault
-        self._keyring = keyring
+        self._keys = FixedKeys(keyring) if isinstance(keyring, Keyring) else keyring
         self._now_ms = now_ms
         self._draw = draw
         self._work = work
+        self._sealer = Sealer(vault, self._keys.held, draw)
+        self._rewriter = Rewriter(store, self._ledger, remote, self._sealer, now_ms=now_ms, draw=draw, work=work)
+        self._healer = Healer(
+            store, self._ledger, self._sealer, now_ms=now_ms, draw=draw, work=work, send=self._send_healing
+        )
+        self._lease = Lease(store, self._ledger, work=work, read=self._read)
+        self.peers = Peers(store, self._ledger, remote, self._sealer, now_ms=now_ms, work=work)
         self._verified = False
+        self._unsettled = self._apart = False
         self._tried_ms: dict[str, int] = {}
         self._standing: list[str] = []
+        self._foreign: list[str] = []
+        self._looked = False
+        self._unaccounted: list[str] | None = None
+        self._unwritten: list[str] = []
         self._busy = asyncio.Lock()
 
     async def sync(self) -> SyncReport:
@@ -113,6 +139,7 @@ class VaultEngine:
             if refused is not None:
                 raise refused
             await self._push(report)
+            await self._scrub()
             return await self._finish(report)
 
     async def push(self) -> SyncReport:
@@ -122,6 +149,7 @@ class VaultEngine:
             await self._verify()
             await self._send_pending(report)
             await self._push(report)
+            await self._scrub()
             return await self._finish(report)
 
     async def pull(self) -> SyncReport:
@@ -129,6 +157,108 @@ class VaultEngine:
         async with self._busy:
             report = SyncReport()
             await self._verify()
+            await self._pull(report)
+            return await self._finish(report)
+
+    async def tend(self) -> SyncReport:
+        """Keep what we published small and few: for when nothing is urgent. Called again it does nothing."""
+        async with self._busy:
+            report = SyncReport()
+            await self._verify()
+            if self._keys.superseded:
+                return await self._finish(report)
+            if await self.peers.tend() or self._unaccounted is None:
+                self._unaccounted = await self._work(self._not_here)
+                if self._unaccounted:  # it may have come since it was looked last
+                    await self._pull(report)
+            if not await self._work(self._held_back):
+                self._unwritten = await self._rewriter.tend()
+            return await self._finish(report)
+
+    def _not_here(self) -> list[str]:
+        """What other devices have of each other's logs and this one does not, apart from holes, which are named."""
+        have = self._ledger.cursor()
+        return [
+            f"publications {_ranges(missing)} of device {device} are with other devices, and not on the remote"
+            for device, ranges in self.peers.claimed().items()
+            if device != self._store.device
+            and (missing := have.of(device).missing(have.of(device).last + 1, ranges.last))
+        ]
+
+    async def devices(self) -> list[Device]:
+        """Every device of the vault that is known here."""
+        return await self._work(lambda: devices(self._ledger))
+
+    async def retire(self, device: str) -> SyncReport:
+        """Adopt the log of a device that never comes back: publish what it said, and remove its objects.
+
+        Raises `InvalidInput` for this device, one whose log is unknown, and one of which something is missing here.
+        """
+        async with self._busy:
+            report = SyncReport()
+            await self._verify()
+            await self._pull(report)
+            self._check_key()
+            await self._push(report)
+            listing = await self._remote.list(LOG)
+            names = [name for name in map(SegmentName.parse, listing) if name is not None and name.device == device]
+            last = await self._work(lambda: self._retiring(device, names))
+            kept = [name for name in map(SegmentName.parse, listing) if name is not None and name.device != device]
+            await self._healer.heal(names, listed=kept)
+            await self.peers.exchange(retire={device: last})
+            for name in names:
+                await self._remote.delete(name.path)
+            return await self._finish(report)
+
+    def _check_key(self) -> None:
+        """Raise `InvalidInput` where the vault's key was revoked."""
+        if self._keys.superseded:
+            raise InvalidInput(_SUPERSEDED, hint="`steno join URL` asks for the passphrase that the vault has now")
+
+    def _retiring(self, device: str, names: list[SegmentName]) -> int:
+        """The last number of a log that is to be adopted."""
+        if device == self._store.device:
+            hint = "run it on another device, or `steno vault leave` here"
+            raise InvalidInput("this device cannot retire itself", hint=hint)
+        have = self._ledger.cursor().of(device)
+        if not names and not have.last:
+            raise InvalidInput(f"no device {device} wrote to this vault", hint="see `steno devices`")
+        missing = [name.path for name in names if not have.covers(name.first, name.last)]
+        if missing or have.holes:
+            raise InvalidInput(
+                f"not all that device {device} published is here ({', '.join(missing[:3]) or _ranges(have.holes)})",
+                hint="`steno sync` first; `steno verify` says what does not open",
+            )
+        return have.last
+
+    async def inspect(self, told: Told = lambda *_: None) -> Findings:
+        """Read the whole remote, and say what does not open. Nothing is written."""
+        async with self._busy:
+            await self._verify()
+            return await inspect(self._remote, self._sealer, work=self._work, told=told)
+
+    async def repair(self, told: Told = lambda *_: None) -> SyncReport:
+        """Publish again, at once, what the remote lost or does not give back as it was put there.
+
+        ``vault.json`` is put back where it is missing; ``told`` is as for `inspect`. Raises errors of the remote.
+        """
+        async with self._busy:
+            report = SyncReport()
+            self._verified = False
+            self._check_key()
+            try:
+                await self._verify()
+            except (NoVault, ObjectDamaged):
+                await self._remote.put(VAULT, vault_json(self._vault))
+            await self._send_pending(report)
+            damaged = (await inspect(self._remote, self._sealer, work=self._work, told=told)).damaged
+            await self._pull(report)
+            await self._heal(report, unreadable=damaged)
+            if any(name.startswith(DEVICES) for name in damaged):
+                await self.peers.exchange()
+            for name in await self._work(lambda: self._ledger.given_up(damaged)):
+                await self._remote.delete(name)
+            await self._push(report)
             await self._pull(report)
             return await self._finish(report)
 
@@ -162,17 +292,27 @@ class VaultEngine:
         report.sent_segments += 1
         report.sent_bytes += len(intent.sealed)
 
+    async def _send_healing(self, intent: Intent) -> None:
+        await self._send(intent, SyncReport())
+
     async def _push(self, report: SyncReport) -> None:
-        complete = False
+        complete = self._unsettled or bool(await self._work(self._held_back))
         while not complete:
             intent, complete = await self._work(self._intend)
             if intent is not None:
                 await self._send(intent, report)
 
+    async def _scrub(self) -> None:
+        """Take what was purged out of what we published."""
+        if not await self._work(self._held_back):
+            self._unwritten = await self._rewriter.scrub()
+
     def _intend(self) -> tuple[Intent | None, bool]:
         """Seal the next segment and keep it; None where nothing was written here."""
         since, floor = self._ledger.position
         batch, seq, complete = local_changes(self._store, since=since, floor=floor, max_bytes=SEGMENT_BYTES)
+        if not batch and self._ledger.owes_sign:
+            batch = encode_batch({}, [])
         if not batch:
             if seq > since:
                 self._ledger.move(seq, complete=complete)
@@ -180,33 +320,83 @@ class VaultEngine:
         number = self._ledger.next_number(self._store.device)
         name = SegmentName(self._store.device, number, number, 0, new_id(self._draw)).path
         step("push.batched")
-        sealed = seal(
-            pack(batch), key=self._keyring.current, vault_id=self._vault, name=name, salt=self._draw(SALT_BYTES)
-        )
-        intent = Intent(number, name, sealed)
-        self._ledger.move(seq, complete=complete, intent=intent)
+        intent = Intent(number, name, self._sealer.close(batch, name=name))
+        key = self._sealer.keyring.current.id
+        segment = Segment(name, len(batch), key, seq, hashes_of(sessions_in(batch)))
+        self._ledger.move(seq, complete=complete, intent=intent, segment=segment, now_ms=self._now_ms())
         return intent, complete
 
-    async def _pull(self, report: SyncReport) -> None:
-        listing = await self._remote.list("log/")
+    async def _pull(self, report: SyncReport, *, again: bool = False) -> None:
+        if self._keys.refresh():
+            self._tried_ms.clear()
+        listing = await self._remote.list(LOG)
         plan, aside = await self._work(lambda: self._plan(listing))
         if plan.lost:
             await self._account_for(plan)
-        self._standing = _problems(plan)
-        fetch = [name for name in plan.fetch if self._due(name.path, aside)]
-        await self._fetch(fetch, report)
+        self._apart = False
+        if plan.strange:
+            plan = await self._settle(plan, listing, report)
+        fetching = Fetching(plan)
+        await self._fetch((name for name in fetching if self._due(name.path, aside)), fetching, report)
+        if plan.holes or plan.lost or plan.strange:  # what was fetched may stand for it
+            plan, _ = await self._work(lambda: self._plan(listing))
+        self._unsettled = bool(plan.strange)  # what is given a number now might be given it twice
+        if self._apart and not again:
+            await self._pull(report, again=True)
+            return
+        self._standing, self._foreign, self._looked = _problems(plan), _notes(plan), True
+        if self._unaccounted:
+            self._unaccounted = await self._work(self._not_here)
         await self._work(lambda: self._close_pull(set(plan.holes), aside.keys() - set(listing)))
+        due = await self._work(lambda: self._healer.due(plan.lost))
+        if due and not await self._work(self._held_back):
+            await self._heal(report, only=due)
+
+    async def _heal(
+        self, report: SyncReport, *, only: Collection[SegmentName] | None = None, unreadable: Collection[str] = ()
+    ) -> None:
+        """Publish again what is gone from the remote, if it still is; what cannot be read is as good as gone."""
+        listing = [name for name in await self._remote.list(LOG) if name not in unreadable]
+        plan, _ = await self._work(lambda: self._plan(listing))
+        gone = [name for name in plan.lost if only is None or name in only]
+        if gone:
+            listed = [name for name in map(SegmentName.parse, listing) if name is not None]
+            report.healed_segments += len(gone)
+            await self._healer.heal(gone, listed=listed)
+            listing = await self._remote.list(LOG)
+            plan, _ = await self._work(lambda: self._plan(listing))
+        self._standing = _problems(plan)
+
+    async def _settle(self, plan: PullPlan, listing: list[str], report: SyncReport) -> PullPlan:
+        """Find out whether another store writes under our id, before anything of what it wrote is taken in."""
+        try:
+            settled = await self._lease.settle(plan.strange, listing)
+        except (ObjectDamaged, ObjectMissing, NewerFormat, UnknownKey):
+            return plan
+        report.notes += [] if settled.note is None else [settled.note]
+        if settled.is_new:
+            plan, _ = await self._work(lambda: self._plan(listing))
+        # What was written here once comes first: where somebody purged it unknowingly, this store is to keep it.
+        own = self._store.former_devices
+        others = sorted(plan.fetch, key=lambda name: name.device not in own)
+        return msgspec.structs.replace(plan, fetch=[*settled.fetch, *others])
+
+    async def _read(self, name: SegmentName) -> Batch:
+        return await self._opened(name.path, await self._remote.get(name.path))
 
     def _plan(self, listing: list[str]) -> tuple[PullPlan, dict[str, int]]:
         ledger = self._ledger
+        aside = {problem.name: problem.since_ms for problem in ledger.problems()}
         plan = plan_pull(
             listing,
             device=self._store.device,
             cursor=ledger.cursor(),
             applied=ledger.applied(),
             pending={intent.name for intent in ledger.pending()},
+            aside=aside,
+            healed=ledger.healed(),
         )
-        return plan, {problem.name: problem.since_ms for problem in ledger.problems()}
+        return plan, aside
 
     def _close_pull(self, missing: set[str], gone: set[str]) -> None:
         if gone:
@@ -234,49 +424,55 @@ class VaultEngine:
         self._tried_ms[name] = now_ms
         return True
 
-    async def _fetch(self, names: list[SegmentName], report: SyncReport) -> None:
+    async def _fetch(self, names: Iterator[SegmentName], fetching: Fetching, report: SyncReport) -> None:
         """Get objects a few ahead, and apply them in order."""
         coming: list[tuple[SegmentName, asyncio.Task[bytes]]] = []
-        waiting = iter(names)
         try:
             while True:
-                while len(coming) < PREFETCH and (name := next(waiting, None)) is not None:
+                while len(coming) < PREFETCH and (name := next(names, None)) is not None:
                     coming.append((name, asyncio.create_task(self._remote.get(name.path))))
                 if not coming:
                     return
                 name, task = coming.pop(0)
-                await self._take(name, task, report)
+                if not await self._take(name, task, report):
+                    fetching.missed(name)
         finally:
             for _, task in coming:
                 task.cancel()
             await asyncio.gather(*(task for _, task in coming), return_exceptions=True)
 
-    async def _take(self, name: SegmentName, task: asyncio.Task[bytes], report: SyncReport) -> None:
+    async def _take(self, name: SegmentName, task: asyncio.Task[bytes], report: SyncReport) -> bool:
+        """Apply an object, or set it aside; say whether it was applied."""
         try:
             sealed = await task
             step("pull.fetched")
-            batch = await self._work(lambda: self._open(name.path, sealed))
+            await self._work(lambda: check_room(self._store.path, taking=len(sealed)))
+            batch = await self._opened(name.path, sealed)
             done = await self._apply_slices(name, batch)
         except (LocalStorageError, RemoteUnreachable, RemoteRefused):
             raise
+        except Apart:
+            self._apart = True
+            return False
         except ObjectMissing:
             # Compacted meanwhile, or a listing that ran ahead: forgotten when it is listed no more, else tried again.
             await self._set_aside(name, f"remote object {name.path} is listed and not there")
-            return
+            return False
         except (ObjectDamaged, NewerFormat, UnknownKey) as exc:
-            await self._set_aside(name, str(exc))
-            return
+            await self._set_aside(name, exc.line)
+            return False
         except Exception as exc:  # noqa: BLE001  a bug that one object meets must not hold up the others
             _log.exception("%s could not be applied", name.path)
             what = f"{type(exc).__name__}: {exc}"
             await self._set_aside(name, f"remote object {name.path} cannot be applied ({what})")
-            return
+            return False
         report.received_segments += 1
         report.received_messages += done.messages
         report.changed_sessions += done.sessions
         report.rescued += done.rescued
         for each in done.rescued:
             _log.warning("%s", each)
+        return True
 
     async def _set_aside(self, name: SegmentName, problem: str) -> None:
         now_ms = self._now_ms()
@@ -285,23 +481,23 @@ class VaultEngine:
 
     async def _apply_slices(self, name: SegmentName, batch: Batch) -> Applied:
         done = Applied()
-        for part, last in _with_last(list(slices(batch))):
+        for part, last in _with_last(list(slices(batch)) or [[]]):  # also of one that says nothing
             await self._work(lambda part=part, last=last: self._apply(name, batch, part, done, last=last))
             step("pull.slice")
         return done
 
-    def _open(self, name: str, sealed: bytes) -> Batch:
-        content = unpack(unseal(sealed, keyring=self._keyring, vault_id=self._vault, name=name), name=name)
+    async def _opened(self, name: str, sealed: bytes) -> Batch:
         try:
-            head: Any = msgspec.msgpack.decode(content, type=tuple[int, msgspec.Raw, msgspec.Raw])
-            if head[0] > VERSION:
-                raise NewerFormat(name=name)
-            return decode_batch(content)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            raise ObjectDamaged(name=name, reason=f"its content is no batch: {exc}") from exc
+            return await self._work(lambda: self._sealer.open(sealed, name=name))
+        except UnknownKey as exc:
+            if not await self._keys.find(self._remote, exc.key_id):
+                raise
+            return await self._work(lambda: self._sealer.open(sealed, name=name))
 
     def _apply(self, name: SegmentName, batch: Batch, part: list[Any], done: Applied, *, last: bool) -> None:
         with self._store.transaction():
+            if name.device == self._store.device:
+                self._lease.check(name)
             apply(self._store, batch, part, done=done)
             if last:
                 self._record(name, batch, done)
@@ -310,7 +506,12 @@ class VaultEngine:
         """Remember that a segment is applied. One of which records were refused stays named and is tried again."""
         numbers = {number for number, device in batch.devices.items() if device == name.device}
         own = [born.clock for change in batch.sessions for born in change.messages if born.author // 4 in numbers]
+        if name.device == self._store.device:
+            self._lease.adopt(name, batch)
         self._ledger.record(name, gapless_clock=0 if done.refused else max(own, default=0))
+        self._ledger.met(name.device, batch.writers())
+        if batch.stands_for:
+            self._ledger.stand_in(name, batch.stands_for)
         if done.refused:
             now_ms = self._now_ms()
             self._tried_ms[name.path] = now_ms
@@ -319,11 +520,25 @@ class VaultEngine:
 
     async def _finish(self, report: SyncReport) -> SyncReport:
         def read() -> tuple[int, list[str]]:
-            return self._ledger.pending_count(), [problem.problem for problem in self._ledger.problems()]
+            problems = [problem.problem for problem in self._ledger.problems()]
+            more = [f"{len(problems) - MOST_NAMED} more objects are set aside"] if len(problems) > MOST_NAMED else []
+            return self._ledger.pending_count(), problems[:MOST_NAMED] + more
 
         report.pending_segments, aside = await self._work(read)
-        report.problems = [*aside, *self._standing]
+        standing = [*self._standing, *(self._unaccounted or []), *self._unwritten]
+        held_back = await self._work(self._held_back)
+        standing += [] if held_back is None else [held_back]
+        report.problems = [*aside, *standing]
+        report.notes += self._foreign
+        if self._looked:
+            await self._work(lambda: self._ledger.keep_standing(standing, notes=self._foreign))
         return report
+
+    def _held_back(self) -> str | None:
+        """Why nothing is sent from here; None where it is."""
+        if self._keys.superseded:
+            return _SUPERSEDED
+        return _OUTDATED if self.peers.needed() > VERSION else None
 
 
 def _with_last(parts: list[_T]) -> list[tuple[_T, bool]]:
@@ -332,14 +547,31 @@ def _with_last(parts: list[_T]) -> list[tuple[_T, bool]]:
 
 def _problems(plan: PullPlan) -> list[str]:
     problems = [
-        f"publications {', '.join(f'{first}-{last}' for first, last in holes)} of device {device} are not on the remote"
-        for device, holes in plan.holes.items()
+        f"publications {_ranges(holes)} of device {device} are not on the remote"
+        for device, holes in itertools.islice(plan.holes.items(), MOST_NAMED)
     ]
+    if len(plan.holes) > MOST_NAMED:
+        problems.append(f"publications of {len(plan.holes) - MOST_NAMED} more devices are not on the remote")
     if plan.strange:
         problems.append(
             f"{len(plan.strange)} objects on the remote carry this device's id and were not written here "
-            f"({plan.strange[0].path}): this home was copied or restored from a backup"
+            f"({plan.strange[0].path}): this home was copied or restored, and what they hold is not taken in yet"
         )
+    if plan.passed_over:
+        problems.append(f"the remote lists {plan.passed_over} more names than any vault has; they are passed over")
     if plan.lost:
         problems.append(f"{len(plan.lost)} objects that were on the remote are gone ({plan.lost[0].path})")
     return problems
+
+
+def _notes(plan: PullPlan) -> list[str]:
+    if not plan.foreign:
+        return []
+    count = len(plan.foreign)
+    what = "a name that is none of ours is" if count == 1 else f"{count} names that are none of ours are"
+    return [f"{what} on the remote and passed over ({plan.foreign[0]!a})"]
+
+
+def _ranges(holes: list[Range]) -> str:
+    shown = ", ".join(f"{first}-{last}" for first, last in holes[:10])
+    return shown if len(holes) <= 10 else f"{shown} and others"

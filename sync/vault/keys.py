@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from ...storage.errors import InvalidInput, LocalStorageError, NewerFormat, ObjectDamaged, WrongKey
 from .kdf import KEY_BYTES, SALT_BYTES, Derive, KdfCost, derive_in_child
 from .names import Draw, KeyName, is_id
-from .seal import Keyring
+from .seal import Keyring, VaultKey
 
 FORMAT = 1
 MAX_KEY_OBJECT_BYTES = 64 * 1024
@@ -87,9 +87,9 @@ def wrap_key(
         vault=vault_id, n=n, key=keyring.current.id, kdf=kdf, canary=bytes(CANARY_BYTES), wrapped=bytes(16)
     )
     master = derive(passphrase, kdf.salt, cost)
-    cipher = AESGCM(_subkey(master, "wrap", KEY_BYTES))
+    cipher = AESGCM(subkey(master, "steno key wrap", KEY_BYTES))
     wrapped = cipher.encrypt(_NONCE, msgspec.json.encode(keyring), _bound(bare))
-    canary = _subkey(master, "canary", CANARY_BYTES)
+    canary = subkey(master, "steno key canary", CANARY_BYTES)
     full = msgspec.structs.replace(bare, canary=canary, wrapped=wrapped)
     return msgspec.json.encode(msgspec.structs.replace(full, check=_check(full))) + b"\n"
 
@@ -97,9 +97,9 @@ def wrap_key(
 def open_key(key_object: KeyObject, *, passphrase: str, name: str, derive: Derive = derive_in_child) -> Keyring:
     """Open a key object; raise `WrongKey` for another passphrase, `ObjectDamaged` if it is not what was wrapped."""
     master = derive(passphrase, key_object.kdf.salt, key_object.kdf.cost)
-    if not hmac.compare_digest(_subkey(master, "canary", CANARY_BYTES), key_object.canary):
+    if not hmac.compare_digest(subkey(master, "steno key canary", CANARY_BYTES), key_object.canary):
         raise WrongKey(vault=key_object.vault)
-    cipher = AESGCM(_subkey(master, "wrap", KEY_BYTES))
+    cipher = AESGCM(subkey(master, "steno key wrap", KEY_BYTES))
     try:
         plain = cipher.decrypt(_NONCE, key_object.wrapped, _bound(key_object))
         return msgspec.json.decode(plain, type=Keyring)
@@ -128,6 +128,29 @@ def parse_key_object(data: bytes, *, name: str, vault_id: str) -> KeyObject:
     return found
 
 
+def joined(held: Keyring, found: Keyring) -> Keyring:
+    """The keys of both rings; ``found``, which a passphrase opened, says which of them seals if it says anything new.
+
+    A key that is held is never dropped: something may be sealed with it that nobody else can open.
+    """
+    if all(held.find(key.id) for key in found.keys):
+        return held
+    return Keyring((*(key for key in held.keys if found.find(key.id) is None), *found.keys))
+
+
+def learned(held: Keyring, key: VaultKey, *, after: str) -> Keyring:
+    """The ring with a key that was told under the key ``after``.
+
+    It seals from now on only where ``after`` did until now: whoever stole an older key can tell the vault a key, and
+    nothing must be sealed with that.
+    """
+    if held.find(key.id) is not None:
+        return held
+    if held.current.id == after:
+        return Keyring((*held.keys, key))
+    return Keyring((*held.keys[:-1], key, held.current))
+
+
 def kept_key(keyring: Keyring, *, vault_id: str) -> bytes:
     """The keys as the home keeps them: unwrapped, so the file must be 0600."""
     if not is_id(vault_id):
@@ -152,6 +175,11 @@ def checksum(*parts: str | int | bytes) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
+def subkey(master: bytes, purpose: str, length: int) -> bytes:
+    """One of the keys that follow from what was derived from a passphrase."""
+    return HKDFExpand(algorithm=SHA256(), length=length, info=purpose.encode()).derive(master)
+
+
 def _check(key_object: KeyObject) -> str:
     return checksum(_bound(key_object), key_object.canary, key_object.wrapped)
 
@@ -169,7 +197,3 @@ def _bound(key_object: KeyObject) -> bytes:
             [key_object.kdf.name, key_object.kdf.salt, cost.memory_kib, cost.iterations, cost.lanes],
         ]
     )
-
-
-def _subkey(master: bytes, purpose: str, length: int) -> bytes:
-    return HKDFExpand(algorithm=SHA256(), length=length, info=f"steno key {purpose}".encode()).derive(master)

@@ -21,6 +21,7 @@ VAULT = "vault.json"
 KEYS = "keys/"
 LOG = "log/"
 DEVICES = "devices/"
+PAIR = "pair/"
 
 MAX_NUMBER = 10**12 - 1
 MAX_LEVEL = 99
@@ -39,6 +40,8 @@ _ID_FORM = re.compile(_ID)
 _SEGMENT_FORM = re.compile(rf"log/({_ID})\.({_PADDED})-({_PADDED})\.(0|[1-9][0-9]?)\.({_ID})")
 _KEY_FORM = re.compile(rf"keys/({_PLAIN})\.({_ID})")
 _DEVICE_FORM = re.compile(rf"devices/({_ID})\.({_PLAIN})")
+_NOTICE_FORM = re.compile(rf"keys/({_ID})-({_ID})")
+_PAIR_FORM = re.compile(rf"pair/({_ID})")
 
 
 def new_id(draw: Draw) -> str:
@@ -144,6 +147,57 @@ class DeviceName(msgspec.Struct, frozen=True, order=True):
         """The parts of a device record's name; None for anything else."""
         found = _DEVICE_FORM.fullmatch(name)
         return cls(found[1], int(found[2])) if found else None
+
+
+class NoticeName(msgspec.Struct, frozen=True, order=True):
+    """``keys/<old>-<new>``: that the vault's key ``old`` was followed by ``new``, sealed with ``old``."""
+
+    old: str
+    new: str
+
+    def __post_init__(self) -> None:
+        """Refuse what `parse` would not read back."""
+        if not (is_id(self.old) and is_id(self.new) and self.old != self.new):
+            raise InvalidInput(f"not the name of a notice: {self!r}")
+
+    @property
+    def path(self) -> str:
+        """The name on the remote."""
+        return f"{KEYS}{self.old}-{self.new}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """The parts of a notice's name; None for anything else."""
+        found = _NOTICE_FORM.fullmatch(name)
+        return cls(found[1], found[2]) if found and found[1] != found[2] else None
+
+
+class PairName(msgspec.Struct, frozen=True, order=True):
+    """``pair/<id>``: an offer to another device, which holds the vault's keys for a few minutes."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        """Refuse what `parse` would not read back."""
+        if not is_id(self.id):
+            raise InvalidInput(f"not the name of an offer: {self!r}")
+
+    @property
+    def path(self) -> str:
+        """The name on the remote."""
+        return f"{PAIR}{self.id}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """The id in an offer's name; None for anything else."""
+        found = _PAIR_FORM.fullmatch(name)
+        return cls(found[1]) if found else None
+
+
+def is_object(name: str) -> bool:
+    """Whether an object of this name belongs to a vault; everything else on a remote is foreign."""
+    forms = (SegmentName, KeyName, NoticeName, DeviceName, PairName)
+    return name == VAULT or any(form.parse(name) is not None for form in forms)
 
 
 def counting_keys(listing: Iterable[str]) -> list[KeyName]:

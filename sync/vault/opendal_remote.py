@@ -8,8 +8,8 @@ Seen with opendal 0.47, and the reason for what looks odd below:
 
 - building a folder's operator makes its root and ``atomic_write_dir`` at once, for everybody to read;
 - a write syncs the file but not its directory;
-- listing takes a system call for each file, and with an async operator a trip between threads for each
-  entry: 1,000 files cost 150 to 190 ms, 35 with a blocking operator, and 1 with `os.scandir`;
+- listing a folder takes a system call and a trip between threads for each entry: 1,000 files cost 150 to 190 ms,
+  and 1 with `os.scandir`; a blocking operator is quicker, but holds up every thread of this process while it waits;
 - a write that fails leaves its temporary file;
 - ``read(size=…)`` fails if the object is shorter, while ``open`` and ``read(n)`` is one plain GET.
 """
@@ -23,6 +23,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Generator
+from http.client import responses
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,16 +32,18 @@ from opendal import exceptions as foreign
 from opendal.layers import RetryLayer, TimeoutLayer
 
 from ...storage.errors import InvalidInput, ObjectDamaged, ObjectMissing, RemoteRefused, RemoteUnreachable, StenoError
+from .deadlines import TIMEOUT_S, TRANSFER_TIMEOUT_S, in_thread
 from .names import MAX_OBJECT_BYTES, check_name
 
-TIMEOUT_S = 60.0
-TRANSFER_TIMEOUT_S = 120.0
 ATOMIC_WRITE_DIR = ".tmp"
+MAX_LISTED = 1_000_000
 
 _READ_BYTES = 1024 * 1024
 _REASON_LENGTH = 160
+_LET_GO_S = 0.1
 _REFUSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 _REFUSING_STATUS = {401, 402, 403, 413, 507}
+_NO_DIRECTORY = {404, 409}
 _FOREIGN = tuple(value for value in vars(foreign).values() if isinstance(value, type) and issubclass(value, Exception))
 
 _T = TypeVar("_T")
@@ -73,11 +76,17 @@ class OpendalRemote:
         """The names in one directory, sorted; [] if it is absent."""
         self.requests["list"] += 1
         with self._translated():
-            # One trip to a thread for all entries, not one for each.
-            names = await asyncio.to_thread(_listing, self._operator.to_operator(), prefix)
-            if isinstance(names, Exception):
-                raise names
-            return names
+            entries: list[str] = []
+            try:
+                async for entry in await self._operator.list(prefix):
+                    entries.append(entry.path)
+                    if len(entries) > MAX_LISTED:  # pages may lead back to the first
+                        reason = f"it lists more than {MAX_LISTED:,} objects in {prefix}"
+                        raise RemoteRefused(remote=self.address, reason=reason)
+            except foreign.NotFound:
+                return []
+        # The directory itself is among the entries, and so are directories in it.
+        return sorted(path for path in entries if not path.endswith("/"))
 
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
@@ -92,7 +101,8 @@ class OpendalRemote:
         return False
 
     async def close(self) -> None:
-        """OpenDAL closes by itself."""
+        """Give OpenDAL's threads time to let go of what they were asked: a process that ends under them aborts."""
+        await asyncio.sleep(_LET_GO_S)
 
     @contextlib.contextmanager
     def _translated(self, *, wanted: str | None = None) -> Generator[None]:
@@ -126,10 +136,8 @@ class FolderRemote(OpendalRemote):
         path = self._folder / check_name(name)
         with self._translated():
             await _in_thread(self._make_room, path.parent)
-            if self._writer is None:
-                self._writer = _folder_operator(self._folder, atomic_write_dir=str(self._folder / ATOMIC_WRITE_DIR))
             try:
-                await self._writer.write(name, data)
+                await (await self._writing()).write(name, data)
             finally:
                 if path.parent != self._folder:  # what lies in the root is anybody's, the rest has one writer
                     await _in_thread(_discard_leftovers, self._folder / ATOMIC_WRITE_DIR, path.name)
@@ -141,7 +149,7 @@ class FolderRemote(OpendalRemote):
         with self._translated(wanted=check_name(name)):
             if not await _in_thread(self._is_there):
                 raise ObjectMissing(name=name)
-            return await _read(self._reading(), name, limit_bytes=limit_bytes)
+            return await _read(await self._reading(), name, limit_bytes=limit_bytes)
 
     async def list(self, prefix: str) -> list[str]:
         """The names in one directory, sorted, without hidden files; [] if it is absent."""
@@ -149,28 +157,37 @@ class FolderRemote(OpendalRemote):
         with self._translated():
             return await _in_thread(self._names, prefix)
 
+    async def close(self) -> None:
+        """Nothing is held."""
+
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
         self.requests["delete"] += 1
         check_name(name)
         with self._translated():
             if await _in_thread(self._is_there):
-                await self._reading().delete(name)
+                await (await self._reading()).delete(name)
 
     @property
     def _folder(self) -> Path:
         return Path(self.address)
 
-    def _reading(self) -> opendal.AsyncOperator:
+    async def _reading(self) -> opendal.AsyncOperator:
         if self._reader is None:
-            self._reader = _folder_operator(self._folder)
+            self._reader = await _in_thread(_folder_operator, self._folder)
         return self._reader
+
+    async def _writing(self) -> opendal.AsyncOperator:
+        if self._writer is None:
+            self._writer = await _in_thread(_folder_operator, self._folder, self._folder / ATOMIC_WRITE_DIR)
+        return self._writer
 
     def _is_there(self) -> bool:
         """Whether the root is; raise unless its absence is expected."""
+        expected = self._create  # asked first: another put may make the root just now, and then expects it
         if self._folder.is_dir():
             return True
-        if self._create:
+        if expected:
             return False
         raise RemoteUnreachable(remote=self.address, reason="there is no such directory; is the disk mounted?")
 
@@ -193,20 +210,44 @@ class FolderRemote(OpendalRemote):
         return sorted(prefix + name for name in names if not name.startswith("."))
 
 
+class WebdavRemote(OpendalRemote):
+    """A `Remote` on a WebDAV server. OpenDAL asks for the directory before each put; here it does where a put fails."""
+
+    def __init__(self, operator: opendal.AsyncOperator, *, lean: opendal.AsyncOperator, address: str) -> None:
+        super().__init__(operator, address=address)
+        self._lean = lean
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Store an object: one request where its directory is there."""
+        self.requests["put"] += 1
+        check_name(name)
+        with self._translated():
+            try:
+                await self._lean.write(name, data)
+            except _FOREIGN as exc:
+                if _status(exc) not in _NO_DIRECTORY:
+                    raise
+                await self._operator.write(name, data)
+
+
 def service_remote(url: str, *, service: str | None, options: dict[str, str]) -> OpendalRemote:
     """The remote at a service's address; with ``service``, all of the address stands in ``options``."""
     try:
         if service is None:
-            operator = opendal.AsyncOperator.from_uri(url, **options)
-        else:
-            operator = opendal.AsyncOperator(service, **options)
+            return OpendalRemote(_layered(opendal.AsyncOperator.from_uri(url, **options)), address=url)
+        operator = _layered(opendal.AsyncOperator(service, **options))
+        lean = _layered(opendal.AsyncOperator(service, **{**options, "disable_create_dir": "true"}))
     except _FOREIGN as exc:
         raise InvalidInput(
             f"{url} is not complete ({one_line(exc)})",
             hint="add ?option=… to the address; credentials go into STENO_<SERVICE>_<OPTION> in the environment",
         ) from exc
+    return WebdavRemote(operator, lean=lean, address=url)
+
+
+def _layered(operator: opendal.AsyncOperator) -> opendal.AsyncOperator:
     layered = operator.layer(TimeoutLayer(timeout=TIMEOUT_S, io_timeout=TRANSFER_TIMEOUT_S))
-    return OpendalRemote(layered.layer(RetryLayer(max_times=2, min_delay=0.2, jitter=True)), address=url)
+    return layered.layer(RetryLayer(max_times=2, min_delay=0.2, jitter=True))
 
 
 def translated(exc: Exception, *, remote: str, wanted: str | None = None) -> StenoError:
@@ -217,21 +258,24 @@ def translated(exc: Exception, *, remote: str, wanted: str | None = None) -> Ste
     if wanted is not None and kind in {"NotFound", "FileNotFoundError"}:
         return ObjectMissing(name=wanted)
     code = exc.errno if isinstance(exc, OSError) and exc.errno else _number(r"\(os error (\d+)\)", text)
-    status = _number(r"\bstatus: (\d{3})\b", text)
+    status = _status(exc)
     if kind in {"PermissionDenied", "ConfigInvalid"} or code in _REFUSING or status in _REFUSING_STATUS:
         return RemoteRefused(remote=remote, reason=one_line(exc))
-    return RemoteUnreachable(remote=remote, reason=one_line(exc))
+    retry_after_s = _number(r'"retry-after": "(\d{1,9})"', text)
+    return RemoteUnreachable(remote=remote, reason=one_line(exc), retry_after_s=retry_after_s)
 
 
 def one_line(exc: Exception) -> str:
     """What an error of OpenDAL says, without its context and backtrace."""
+    if isinstance(exc, TimeoutError):
+        return "it did not answer in time"
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror
     head, _, rest = str(exc).partition("\n")
-    what = head.rpartition("=> ")[2].strip()
-    status = re.search(r"\bstatus: (\d{3})\b", rest)
+    what = re.sub(r", context: \{.*\}", "", head).rpartition("=> ")[2].strip()
+    status = _status(exc)
     source = re.search(r"Source:\s*(.+)", rest)
-    details = (what, f"status {status[1]}" if status else "", source[1] if source else "")
+    details = (what, f"status {status} {responses.get(status, '')}" if status else "", source[1] if source else "")
     reason = ", ".join(part.strip() for part in details if part.strip())
     return reason[:_REASON_LENGTH] or type(exc).__name__
 
@@ -249,18 +293,8 @@ async def _read(operator: opendal.AsyncOperator, name: str, *, limit_bytes: int)
     return b"".join(parts)
 
 
-def _listing(operator: opendal.Operator, prefix: str) -> list[str] | Exception:
-    try:
-        # The directory itself is among the entries, and so are directories in it.
-        return sorted(entry.path for entry in operator.list(prefix) if not entry.path.endswith("/"))
-    except foreign.NotFound:
-        return []
-    except _FOREIGN as exc:
-        # Returned without its frames: they hold the lister, which must be dropped by the thread that made it.
-        return exc.with_traceback(None)
-
-
-def _folder_operator(folder: Path, **options: str) -> opendal.AsyncOperator:
+def _folder_operator(folder: Path, atomic_write_dir: Path | None = None) -> opendal.AsyncOperator:
+    options = {} if atomic_write_dir is None else {"atomic_write_dir": str(atomic_write_dir)}
     operator = opendal.AsyncOperator("fs", root=str(folder), **options)
     return operator.layer(TimeoutLayer(timeout=TIMEOUT_S, io_timeout=TRANSFER_TIMEOUT_S))
 
@@ -289,8 +323,12 @@ def _settle(path: Path) -> None:
 
 async def _in_thread(function: Callable[..., _T], *arguments: object) -> _T:
     """Run a file system call that may hang (a dead network disk) where only its own thread hangs."""
-    async with asyncio.timeout(TIMEOUT_S):
-        return await asyncio.to_thread(function, *arguments)
+    return await in_thread(lambda: function(*arguments), timeout_s=TIMEOUT_S)
+
+
+def _status(exc: Exception) -> int | None:
+    """What a server answered, where one did."""
+    return _number(r"\bstatus: (\d{3})\b", str(exc))
 
 
 def _number(pattern: str, text: str) -> int | None:

@@ -27,10 +27,15 @@ class Ranges(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, *spans: Range) -> Ranges:
         """The set of all numbers in these ranges, which may overlap."""
-        ranges = cls()
-        for first, last in spans:
-            ranges = ranges.add(first, last)
-        return ranges
+        joined: list[Range] = []
+        for first, last in sorted(spans):
+            if not 1 <= first <= last:
+                raise InvalidInput(f"not a range of numbers: {first}-{last}")
+            if joined and first <= joined[-1][1] + 1:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+            else:
+                joined.append((first, last))
+        return cls(tuple(joined))
 
     def add(self, first: int, last: int) -> Ranges:
         """The set with ``first`` to ``last`` in it."""

@@ -24,6 +24,11 @@ SERVICES = (
     *("onedrive", "oss", "s3", "seafile", "swift", "tos", "upyun", "webdav", "webhdfs", "yandex-disk"),
 )
 """The services of OpenDAL that keep objects elsewhere and can list them."""
+_DATABASES = {"redis": "redis", "rediss": "redis", "postgresql": "postgresql"}
+"""Schemes that we speak ourselves, and the service that the environment calls them."""
+
+_DRIVES = {"aliyun-drive", "dropbox", "gdrive", "onedrive", "yandex-disk"}
+"""Services of one drive a person: an address has only a path, and OpenDAL would drop a name before it unsaid."""
 
 _SECRET = re.compile(r"secret|password|token|credential|_key$|^key$|sas")
 
@@ -47,7 +52,11 @@ class Remote(Protocol):
         ...
 
     async def put(self, name: str, data: bytes) -> None:
-        """Store an object; it is never seen in part. Again under the same name, it replaces the whole."""
+        """Store an object; again under the same name, it replaces the whole.
+
+        It is never seen in part, but on a WebDAV server: there others may see the beginning of one that is on its way
+        or was cut off, and only the seal tells.
+        """
         ...
 
     async def get(self, name: str, *, limit_bytes: int = MAX_OBJECT_BYTES) -> bytes:
@@ -63,7 +72,11 @@ class Remote(Protocol):
         ...
 
     async def news(self, *, timeout_s: float) -> bool:
-        """Wait until something may be new, at most so long. False: nobody said so (many remotes never do)."""
+        """Wait until something may be new, at most so long. False: nobody said so (many remotes never do).
+
+        What happens between two calls is told by the next one; the first, and the first after a lost connection,
+        says True, since nobody listened before. What this very remote put need not be news to it.
+        """
         ...
 
     async def close(self) -> None:
@@ -74,20 +87,25 @@ class Remote(Protocol):
 def open_remote(url: str, *, create: bool = False, environ: Mapping[str, str] = os.environ) -> Remote:
     """The remote at an address; nothing is asked of it yet.
 
-    A path, ``file:///path``, ``webdav+https://host/path`` or ``<service>://name/prefix?option=…``.
+    A path, ``file:///path``, ``webdav+https://host/path``, ``redis://host/0?prefix=…``, ``postgresql://host/db?table=…``
+    or ``<service>://name/prefix?option=…``; docs/remotes.md has them all.
     ``create`` lets the first put make a folder that does not exist. ``STENO_<SERVICE>_<OPTION>`` in
     ``environ`` gives a service what does not belong in an address (``STENO_WEBDAV_PASSWORD``).
     """
+    folder = folder_of(url)
+    if folder is None and (scheme := _split(url).scheme) in _DATABASES:
+        return _database_remote(url, service=_DATABASES[scheme], environ=environ)
     # opendal is heavy, and whoever only reads sessions imports this module for the type alone.
     from . import opendal_remote  # noqa: PLC0415
 
-    folder = folder_of(url)
     if folder is not None:
         return opendal_remote.FolderRemote(folder, create=create)
     parts = _split(url)
     service, _, transport = parts.scheme.partition("+")
     _check_service(url, service, transport)
     _check_no_secret(parts)
+    if service in _DRIVES and parts.netloc:
+        raise InvalidInput(f"not an address: {url}", hint=f"write it as {service}:///path")
     options = {**dict(parse_qsl(parts.query)), **_options_from(environ, service)}
     if transport:
         options |= {"endpoint": f"{transport}://{parts.netloc}", "root": unquote(parts.path) or "/"}
@@ -109,6 +127,20 @@ def folder_of(url: str) -> Path | None:
     return Path(unquote(parts.path))
 
 
+def _database_remote(url: str, *, service: str, environ: Mapping[str, str]) -> Remote:
+    """The remote in a database; its driver is imported only here, and is an extra."""
+    parts = _split(url)
+    _check_no_secret(parts)
+    options, settings = dict(parse_qsl(parts.query)), _options_from(environ, service)
+    if service == "redis":
+        from .redis_remote import redis_remote  # noqa: PLC0415
+
+        return redis_remote(url, options=options, settings=settings)
+    from .postgres_remote import postgres_remote  # noqa: PLC0415
+
+    return postgres_remote(url, options=options, settings=settings)
+
+
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
@@ -125,7 +157,9 @@ def _check_service(url: str, service: str, transport: str) -> None:
 
 def _check_no_secret(parts: SplitResult) -> None:
     options = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name.lower())]
-    if "@" in parts.netloc or options:
+    user, at, _ = parts.netloc.rpartition("@")
+    # libpq asks for a user's name in the address, where it is no secret.
+    if options or (at and (":" in user or parts.scheme != "postgresql")):
         what = options[0] if options else "a user or password"
         raise InvalidInput(
             f"the address holds {what}; addresses are kept and shown",
@@ -139,5 +173,5 @@ def _options_from(environ: Mapping[str, str], service: str) -> dict[str, str]:
 
 
 def _hint() -> str:
-    schemes = ("file", "webdav+https", *(service for service in SERVICES if service != "webdav"))
+    schemes = ("file", "webdav+https", *_DATABASES, *(service for service in SERVICES if service != "webdav"))
     return f"give a path, or one of {', '.join(f'{scheme}://' for scheme in schemes)}"

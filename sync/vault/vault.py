@@ -1,8 +1,9 @@
-"""A vault on a remote: make one, look at one, unlock one.
+"""A vault on a remote: make one, look at one, unlock one, delete one.
 
 A vault is there as soon as ``vault.json`` is: it is written last, when the key object that
 opens it lies there already. Nothing is written before the passphrase is known to be right,
-and an existing vault is never overwritten (tests/unit/test_vault_vault.py).
+and an existing vault is never overwritten. What is deleted half-way opens for nobody who
+does not belong to it, and is not taken for an empty vault (tests/unit/test_vault_vault.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ...storage.errors import (
 from ...storage.steps import step
 from .kdf import Derive, KdfCost, derive_in_child
 from .keys import checksum, open_key, parse_key_object, wrap_key
-from .names import KEYS, VAULT, Draw, KeyName, counting_keys, is_id, new_id
+from .names import DEVICES, KEYS, LOG, PAIR, VAULT, Draw, KeyName, counting_keys, is_id, is_object, new_id
 from .remote import Remote
 from .seal import Keyring, VaultKey
 
@@ -34,6 +35,16 @@ FORMAT = 1
 MAX_VAULT_BYTES = 4096
 # A remote may be written by anybody, and each try costs a run of the KDF.
 _MAX_TRIES = 4
+
+
+class KeysGone(StenoError):
+    """A vault has no key object any more: nobody can join it, while its devices go on."""
+
+    exit_code = 6
+    hint = "`steno vault passwd` on a device that has the vault gives it a key again, `steno vault delete` ends it"
+
+    def __init__(self, *, remote: str) -> None:
+        super().__init__(f"the vault at {remote} has no keys any more")
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -114,4 +125,27 @@ async def unlock_vault(remote: Remote, *, passphrase: str, vault_id: str, derive
         except (WrongKey, ObjectDamaged, ObjectMissing, NewerFormat) as exc:
             failures.append(exc)
     # A wrong passphrase says more than an object beside it that does not open.
-    raise min(failures, key=lambda exc: not isinstance(exc, WrongKey), default=ObjectMissing(name=KEYS))
+    raise min(failures, key=lambda exc: not isinstance(exc, WrongKey), default=KeysGone(remote=remote.address))
+
+
+async def delete_vault(remote: Remote, *, vault_id: str) -> list[str]:
+    """Delete every object of this vault; the names of what lies there besides and is left alone.
+
+    The keys go first, so that nobody joins what is half there, and ``vault.json`` last: until then the vault can be
+    known again by who deletes it. Run again it goes on. Raises `NoVault` where all is gone, and `OtherVault`.
+    """
+    there = await vault_at(remote)
+    if there != vault_id:
+        raise OtherVault(remote=remote.address, found=there, expected=vault_id)
+    foreign: list[str] = []
+    for _ in range(_MAX_TRIES):  # other devices may write meanwhile
+        listed = [name for directory in (KEYS, PAIR, LOG, DEVICES) for name in await remote.list(directory)]
+        foreign = [name for name in listed if not is_object(name)]
+        if len(listed) == len(foreign):
+            break
+        for name in listed:
+            if is_object(name):
+                await remote.delete(name)
+                step("delete.object")
+    await remote.delete(VAULT)
+    return foreign

@@ -70,7 +70,7 @@ class Device:
     forker: ClassVar[Forker | None] = None
     """What commands are forked from; None starts each anew."""
 
-    def __init__(self, place: Path, *, remote: Path | None = None) -> None:
+    def __init__(self, place: Path, *, remote: Path | str | None = None) -> None:
         self.place = place
         self.remote = remote
         self.home = Home(place, place)
@@ -99,7 +99,7 @@ class Device:
         self.home.config_file.chmod(0o600)
         return self
 
-    def copy(self, place: Path, *, remote: Path | None = None) -> Device:
+    def copy(self, place: Path, *, remote: Path | str | None = None) -> Device:
         """The same device at another place; the one here is not used any more."""
         shutil.copytree(self.place, place)
         moved = Device(place, remote=remote)

@@ -21,8 +21,9 @@ import pytest
 
 from steno.storage.conflicts import conflicts
 from steno.storage.model import NewMessage
+from steno.storage.purge import purge_history
 from steno.sync.vault.names import SegmentName
-from steno.tests.e2e.device import Device, Process, equal, until
+from steno.tests.e2e.device import Device, Done, Process, equal, until
 from steno.tests.e2e.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,7 @@ STEPS = {
     for name in re.findall(r'\bstep\("([^"]+)"\)', path.read_text(encoding="utf-8"))
 }
 SESSION, GONE = "kept", "gone"
+NEW = "another passphrase"
 pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
@@ -70,7 +72,7 @@ def both(used: Pair, place: Path):
 
 
 def folder_of(device: Device) -> Path:
-    assert device.remote is not None
+    assert isinstance(device.remote, Path)
     return device.remote
 
 
@@ -85,8 +87,8 @@ def killed(process: Process) -> bool:
     return process.wait(60) == -signal.SIGKILL
 
 
-def dies(device: Device, *arguments: str, at: str) -> None:
-    done = device.steno(*arguments, code=None, STENO_KILL_AT=at)
+def dies(device: Device, *arguments: str, at: str, **environment: str) -> None:
+    done = device.steno(*arguments, code=None, STENO_KILL_AT=at, **environment)
     assert done.code == -signal.SIGKILL, f"never passed {at}: {done}"
 
 
@@ -146,6 +148,18 @@ def push(both: Pair, at: str) -> None:
     are_equal(both, "one", "two", "three", "four")
 
 
+def copied(both: Pair, at: str) -> None:
+    """A copy of this home published first, and this one dies when it has become another device."""
+    laptop, _ = both
+    copy = laptop.copy(laptop.place.with_name("copy"))
+    add(copy, "of the copy")
+    copy.steno("sync")
+    add(laptop, "of the laptop")
+    dies(laptop, "sync", at=at)
+    laptop.steno("sync")
+    are_equal(both, "one", "two", "of the copy", "of the laptop")
+
+
 def pull(both: Pair, at: str) -> None:
     laptop, desktop = both
     more = [f"more {number}" for number in range(4500)]  # three slices
@@ -155,6 +169,35 @@ def pull(both: Pair, at: str) -> None:
     dies(laptop, "sync", at=at)
     laptop.steno("sync")
     are_equal(both, "one", "two", *more)
+
+
+def write_again(both: Pair, at: str) -> None:
+    laptop, desktop = both
+    with laptop.store(write=True) as store:
+        store.create(id="secret")
+        store.append("secret", NewMessage(role="user", content="secret"))
+    laptop.sync_here()
+    laptop.steno("purge", "secret", "--yes")
+    dies(laptop, "sync", at=at)
+    add(laptop, "three")
+    laptop.steno("sync")
+    are_equal(both, "one", "two", "three")
+    with desktop.store() as store:
+        assert store.find("secret") is None
+
+
+def heal(both: Pair, at: str) -> None:
+    laptop, desktop = both
+    assert isinstance(laptop.remote, Path)
+    for each in (laptop.remote / "log").iterdir():
+        each.unlink()
+    dies(laptop, "repair", at=at)
+    add(laptop, "three")
+    laptop.steno("repair")
+    laptop.steno("sync")
+    assert laptop.json("verify")["damaged"] == {}
+    desktop.sync_here()
+    assert laptop.contents(SESSION) == desktop.contents(SESSION) == ["one", "two", "three"]
 
 
 def write_new(both: Pair, at: str) -> None:
@@ -217,6 +260,36 @@ def write_without_exchange(both: Pair, at: str) -> None:
     laptop.daemon = laptop.run("-c", WITHOUT_EXCHANGE, STENO_KILL_AT=at)
     assert killed(laptop.daemon), f"never passed {at}: {laptop.log()[-1500:]}"
     ends_well(both, "one", "two", "three")
+
+
+def name_anew(both: Pair, at: str) -> None:
+    _has_former_title(both)
+    laptop, _ = both
+    daemon_dies(laptop, at)
+    _is_named_anew(both)
+
+
+def name_anew_without_exchange(both: Pair, at: str) -> None:
+    _has_former_title(both)
+    laptop, _ = both
+    laptop.daemon = laptop.run("-c", WITHOUT_EXCHANGE, STENO_KILL_AT=at)
+    assert killed(laptop.daemon), f"never passed {at}: {laptop.log()[-1500:]}"
+    _is_named_anew(both)
+
+
+def _has_former_title(both: Pair) -> None:
+    """The name of the file holds a title that was purged."""
+    with both[0].store(write=True) as store:
+        store.update(SESSION, fields={"title": "present"})
+        purge_history(store, SESSION)
+
+
+def _is_named_anew(both: Pair) -> None:
+    laptop, _ = both
+    ends_well(both, "one", "two")
+    assert laptop.file(SESSION).name == f"present.{SESSION}.jsonl"
+    assert sorted(laptop.everything()) == [GONE, SESSION]
+    assert len(laptop.files()) == 2
 
 
 def index(both: Pair, at: str) -> None:
@@ -352,6 +425,128 @@ def rebuild(both: Pair, at: str) -> None:
     laptop.steno("doctor")
 
 
+def passwd(both: Pair, at: str) -> None:
+    """From the first step on it is the new passphrase that opens, and running it again finishes."""
+    laptop, _ = both
+    dies(laptop, "vault", "passwd", at=at, STENO_PASSPHRASE=NEW)
+    laptop.steno("vault", "passwd", STENO_PASSPHRASE=NEW)
+    assert _keys_that_count(both) == 1
+    late = Device(laptop.place.parent / "late").configure()
+    late.steno("join", str(folder_of(laptop)), STENO_PASSPHRASE=NEW)
+    late.steno("sync")
+    assert equal(late, laptop)
+    are_equal(both, "one", "two")
+
+
+def rotate(both: Pair, at: str) -> None:
+    """Whatever was left of the first try, the second one gives a key that everybody follows to."""
+    laptop, _ = both
+    dies(laptop, "vault", "rotate", at=at)
+    add(laptop, "three")
+    laptop.steno("sync")
+    laptop.steno("vault", "rotate")
+    add(laptop, "four")
+    assert _keys_that_count(both) == 1
+    _follow(both, "one", "two", "three", "four")
+
+
+def revoke(both: Pair, at: str) -> None:
+    laptop, desktop = both
+    dies(laptop, "vault", "rotate", "--revoke", at=at, STENO_PASSPHRASE=NEW)
+    again = laptop.steno("vault", "rotate", "--revoke", code=None, STENO_PASSPHRASE=NEW)
+    assert again.code == 0 or "present passphrase" in again.err
+    add(laptop, "three")
+    laptop.steno("sync")
+    desktop.steno("sync", code=8)
+    assert desktop.contents(SESSION) == ["one", "two"]
+    desktop.steno("join", str(folder_of(laptop)), STENO_PASSPHRASE=NEW)
+    _follow(both, "one", "two", "three")
+
+
+def _follow(both: Pair, *contents: str) -> None:
+    """Sync as people do, since keys change; the session has these messages on both."""
+    laptop, desktop = both
+    for device in (laptop, desktop, laptop):
+        device.steno("sync")
+    assert laptop.contents(SESSION) == desktop.contents(SESSION) == list(contents)
+    assert equal(laptop, desktop)
+
+
+def _keys_that_count(both: Pair) -> int:
+    return len([path for path in (folder_of(both[0]) / "keys").iterdir() if "-" not in path.name])
+
+
+def to_keyring(both: Pair, at: str) -> None:
+    """The key is always in one of the two places, and the file says in which."""
+    laptop, desktop = both
+    entries = laptop.place.parent / "keyring"
+    entries.mkdir()
+    backend = "steno.tests.e2e.file_keyring.FileKeyring"
+
+    def steno(*arguments: str, code: int | None = 0, at: str = "") -> Done:
+        return laptop.steno(
+            *arguments, code=code, STENO_KILL_AT=at, PYTHON_KEYRING_BACKEND=backend, STENO_TEST_KEYRING=str(entries)
+        )
+
+    with laptop.home.config_file.open("a", encoding="utf-8") as file:
+        file.write('[vault]\nkey = "keyring"\n')
+    if at == "keyring.named":
+        steno("vault", "key")
+    steno("vault", "key", code=-signal.SIGKILL, at=at)
+    add(laptop, "three")
+    steno("sync")
+    assert steno("vault", "key", "--json").json["kept"] == "keyring"
+    desktop.sync_here()
+    assert equal(laptop, desktop)
+    assert desktop.contents(SESSION) == ["one", "two", "three"]
+
+
+def delete_vault(both: Pair, at: str) -> None:
+    """Half deleted it lets nobody in; what the devices hold stays, and running it again finishes."""
+    laptop, desktop = both
+    vault = json.loads(laptop.home.vault_file.read_bytes())["kept"]["vault"]
+    dies(laptop, "vault", "delete", vault, at=at)
+    assert Device(laptop.place.parent / "late").configure().steno("join", str(folder_of(laptop)), code=6).err
+    again = laptop.steno("vault", "delete", vault, code=None)
+    if again.code == 6:  # all of it was deleted, and this home did not know yet
+        laptop.steno("vault", "leave")
+    else:
+        assert again.code == 0 or "no remote is configured" in again.err
+    desktop.steno("sync", code=6)
+    desktop.steno("vault", "leave")
+    assert laptop.contents(SESSION) == desktop.contents(SESSION) == ["one", "two"]
+    assert equal(laptop, desktop)
+    left = [path for path in folder_of(laptop).rglob("*") if path.is_file() and ".tmp" not in path.parts]
+    assert left == []
+    following = str(laptop.place.parent / "next")
+    laptop.steno("init", "--remote", following)
+    desktop.steno("join", following)
+    _follow(both, "one", "two")
+
+
+def pair_offer(both: Pair, at: str) -> None:
+    laptop, _ = both
+    dies(laptop, "pair", "--no-wait", at=at)
+    _pairs(both, "")
+
+
+def pair_accept(both: Pair, at: str) -> None:
+    _pairs(both, at)
+
+
+def _pairs(both: Pair, at: str) -> None:
+    laptop, _ = both
+    offer = laptop.json("pair", "--no-wait")
+    device = Device(laptop.place.parent / "late").configure()
+    done = device.steno("pair", offer["code"], stdin=offer["secret"], code=None, STENO_KILL_AT=at)
+    if at:
+        assert done.code == -signal.SIGKILL
+        again = laptop.json("pair", "--no-wait")
+        device.steno("pair", again["code"], stdin=again["secret"])
+    device.steno("sync")
+    assert equal(device, laptop)
+
+
 Scenario = Callable[[Pair, str], None]
 SCENARIOS: dict[str, list[Scenario]] = {
     "home.made": [join],
@@ -360,6 +555,22 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "vault.key-put": [init],
     "vault.made": [init, up],
     "vault.kept": [join],
+    "vault.former-key-deleted": [passwd, rotate, revoke],
+    "passwd.key-put": [passwd],
+    "passwd.kept": [passwd],
+    "rotate.notice-put": [rotate],
+    "rotate.key-put": [rotate],
+    "rotate.kept": [rotate],
+    "revoke.key-put": [revoke],
+    "revoke.notice-put": [revoke],
+    "revoke.kept": [revoke],
+    "delete.object": [delete_vault],
+    "delete.vault-deleted": [delete_vault],
+    "delete.left": [delete_vault],
+    "keyring.stored": [to_keyring],
+    "keyring.named": [to_keyring],
+    "pair.offered": [pair_offer],
+    "pair.kept": [pair_accept],
     "import.file": [import_files],
     "index.slice": [index],
     "restore.staged": [restore],
@@ -374,6 +585,13 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "push.intended": [push],
     "push.put": [push],
     "push.acknowledged": [push],
+    "device.put": [push],
+    "heal.ended": [heal],
+    "rewrite.announced": [write_again],
+    "rewrite.put": [write_again],
+    "rewrite.replaced": [write_again],
+    "rewrite.deleted": [write_again],
+    "identity.settled": [copied],
     "pull.fetched": [pull],
     "pull.slice": [pull],
     "files.temp-written": [write_new, write_changed],
@@ -389,6 +607,8 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "files.displaced-kept": [take_displaced],
     "files.displaced-absorbed": [take_displaced],
     "files.set-aside": [write_without_exchange],
+    "files.renamed": [name_anew],
+    "files.set-aside-for-name": [name_anew_without_exchange],
     "files.halted": [halt],
     "files.own-text-beside": [discard],
     "files.refused-set-aside": [discard],

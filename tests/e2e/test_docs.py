@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+FIELD = r"""field() { sed -nE "s/.*\"$1\": ?\"([^\"]*)\".*/\1/p" "$2"; }"""
 
 
 def _blocks(page: str, language: str) -> list[str]:
@@ -119,7 +120,39 @@ def test_the_examples_of_the_maintenance_page_work(home: Path):
     assert len(list((home / "device" / "backups").iterdir())) == 2
     done = _run(f'steno files rebuild; rm "$STENO_HOME"/steno.db*\n{rebuild}\nsteno show s', home)
     assert done.returncode == 0, done.stderr
-    assert "1 sessions with 0 messages: 0 from the remote" in done.stdout
+    assert "1 session with 0 messages: 0 from the remote" in done.stdout
+
+
+def test_the_examples_of_the_vault_page_work(home: Path):
+    blocks = [block.replace("/media/usb/steno", f"{home}/usb") for block in _blocks("docs/vault.md", "sh")]
+    make, join, pair, passwd, rotate, revoke, look, leave, delete = blocks
+    script = [
+        FIELD,
+        make,
+        f"export STENO_HOME={home}/second\n{join}steno show notes",
+        pair.replace("steno pair", "steno pair --no-wait --json > offer"),
+        f"export STENO_HOME={home}/third",
+        'field secret offer | steno pair "$(field code offer)"',
+        "steno sync; steno show notes",
+        f"STENO_PASSPHRASE='another one' {passwd}",
+        f"STENO_PASSPHRASE='another one' {rotate}",
+        f"steno sync; STENO_HOME={home}/second steno sync",
+        f"STENO_PASSPHRASE='a third one' {revoke}",
+        f"steno sync; STENO_HOME={home}/second steno sync && exit 1",
+        f"STENO_HOME={home}/second STENO_PASSPHRASE='a third one' steno join {home}/usb",
+        f"STENO_HOME={home}/second steno sync",
+        look,
+        leave,
+        f"export STENO_HOME={home}/second",
+        delete.replace("delete", "delete $(field vault second/vault.json)"),
+        "steno show notes",
+    ]
+    done = _run("\n".join(script), home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("notes") >= 3
+    assert "was revoked" in done.stderr
+    assert "Nothing that this device holds is lost." in done.stdout
+    assert [path for path in (home / "usb").rglob("*") if path.is_file()] == []
 
 
 def test_the_examples_of_the_sql_page_work(home: Path):
@@ -139,7 +172,7 @@ def test_the_library_example_of_the_sql_page_works(home: Path):
     assert (done.stdout, done.stderr) == ("2 1 4\nuser1: Hello team!\n", "")
 
 
-@pytest.mark.parametrize("word", ["up", "demo", "test", "acceptance", "check", "bench"])
+@pytest.mark.parametrize("word", ["up", "demo", "test", "acceptance", "faults", "check", "bench"])
 def test_the_makefile_knows_the_words_of_the_readme(word: str):
     rules = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(rf"^{word}:", rules, flags=re.MULTILINE)

@@ -38,7 +38,8 @@ def counted(request: pytest.FixtureRequest, short: Path, make_pair: Callable[[Pa
     laptop.publish_here(SESSION, segments=request.param)
     assert laptop.remote is not None
     assert len(list((laptop.remote / "log").iterdir())) == request.param
-    desktop.sync_here()
+    for device in devices:
+        device.steno("sync")  # and what is to be written again now and then is
     for device in devices:
         device.start()
         until(device.settled, "nothing is pending")

@@ -352,8 +352,10 @@ def test_a_message_id_that_cannot_be_is_refused_alone(store: Store, message_id: 
         register("timestamp", b'"soon"', message="m"),
         register("usage", b"[]", message="m"),
         register("deleted", b"[]", message="m"),
+        RegisterState(None, "title", ([], [(2, CLOCK)])),
+        RegisterState("m", "content", ([], [(2, CLOCK)])),
     ],
-    ids=lambda state_: f"{state_.path[:20]} {state_.state[0][0][2]!r}",
+    ids=lambda state_: f"{state_.path[:20]} {[text for _, _, text, _ in state_.state[0]]!r}",
 )
 def test_a_register_that_cannot_be_is_refused_alone(store: Store, state_: RegisterState):
     good = register("provider", b'"good"')

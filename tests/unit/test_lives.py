@@ -208,6 +208,16 @@ def test_messages_that_a_purge_could_not_know_become_a_session_of_their_own(pair
     assert contents(pair.here, kept.id) == ["two", "three"]
 
 
+def test_what_is_kept_may_reply_to_what_stands_behind_it(pair: Pair):
+    shared(pair, "one")
+    pair.there.add_messages("s", [new("two"), new("three")])
+    pair.there.edit_message("s", "two", {"parent": "three"})
+    purge_session(pair.here, "s")
+    pair.tell(pair.here)
+    [kept] = [session.id for session in pair.there.sessions()]
+    assert [(each.id, each.parent) for each in pair.there.messages(kept)] == [("two", "three"), ("three", None)]
+
+
 def test_what_a_purge_knew_is_not_kept(pair: Pair):
     shared(pair, "one")
     pair.there.append("s", new("two"))
@@ -280,6 +290,15 @@ def test_a_purge_beats_a_later_edit_of_another_device(pair: Pair):
     purge_message(pair.here, "s", "one")
     pair.meet()
     assert contents(pair.there) == []
+
+
+def test_when_a_session_was_written_to_is_told_although_the_message_was_purged_meanwhile(pair: Pair):
+    shared(pair, "one", "two")
+    purge_message(pair.here, "s", "one")
+    pair.there.edit_message("s", "one", {"metadata": {"a": 1}})
+    pair.tell(pair.here)
+    pair.tell(pair.there)
+    assert pair.here.get("s").updated_at == pair.there.get("s").updated_at
 
 
 def test_a_text_that_a_purge_could_not_know_becomes_a_message_of_its_own(pair: Pair):

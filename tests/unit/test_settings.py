@@ -14,10 +14,10 @@ import pytest
 
 import steno.storage.settings
 from steno.storage.errors import InvalidInput
-from steno.storage.settings import Daemon, Session, Settings, Storage, settings_of, wanted
+from steno.storage.settings import Daemon, Session, Settings, Storage, Vault, settings_of, wanted
 
 ROOT = Path(steno.storage.settings.__file__).parents[1]
-SECTIONS = {"session": Session, "storage": Storage, "daemon": Daemon}
+SECTIONS = {"session": Session, "storage": Storage, "vault": Vault, "daemon": Daemon}
 
 
 def refused(mapping: Any) -> str:
@@ -144,7 +144,7 @@ def test_a_mistyped_name_is_refused_with_the_one_that_was_meant(mapping: Any, sa
 
 def test_a_name_like_no_other_is_refused_with_all_there_are():
     assert "[daemon] host is not a setting (there are port)" in refused({"daemon": {"host": "0.0.0.0"}})
-    assert "[xyz] is not a section (there are daemon, session, storage)" in refused({"xyz": {}})
+    assert "[xyz] is not a section (there are daemon, session, storage, vault)" in refused({"xyz": {}})
 
 
 @pytest.mark.parametrize("given", [7, None, [], "sqlite", True])

@@ -14,7 +14,9 @@ from steno.sync.vault.kdf import MINIMUM_COST, KdfCost, derive
 from steno.sync.vault.keys import (
     MAX_KEY_OBJECT_BYTES,
     KeyObject,
+    joined,
     kept_key,
+    learned,
     open_key,
     parse_kept_key,
     parse_key_object,
@@ -202,3 +204,36 @@ def test_the_error_about_a_kept_key_does_not_quote_it():
         parse_kept_key(torn, path="home/key")
     assert caught.value.__cause__ is None
     assert "home/key" in caught.value.line
+
+
+FIRST, SECOND, THIRD = (VaultKey(f"key00000000{number}", bytes([number]) * 32) for number in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("held", "found", "both"),
+    [
+        ((FIRST,), (FIRST, SECOND), (FIRST, SECOND)),
+        ((FIRST, SECOND), (FIRST,), (FIRST, SECOND)),
+        ((FIRST, SECOND), (FIRST, SECOND), (FIRST, SECOND)),
+        ((FIRST, SECOND), (FIRST, THIRD), (SECOND, FIRST, THIRD)),
+    ],
+)
+def test_two_rings_become_one_that_drops_no_key_and_never_goes_back(
+    held: tuple[VaultKey, ...], found: tuple[VaultKey, ...], both: tuple[VaultKey, ...]
+):
+    assert joined(Keyring(held), Keyring(found)) == Keyring(both)
+
+
+@pytest.mark.parametrize(
+    ("held", "after", "ring"),
+    [
+        ((FIRST,), FIRST, (FIRST, THIRD)),
+        ((FIRST, SECOND), SECOND, (FIRST, SECOND, THIRD)),
+        ((FIRST, SECOND), FIRST, (FIRST, THIRD, SECOND)),
+        ((FIRST, THIRD), FIRST, (FIRST, THIRD)),
+    ],
+)
+def test_a_key_that_was_told_seals_only_where_the_one_before_it_did(
+    held: tuple[VaultKey, ...], after: VaultKey, ring: tuple[VaultKey, ...]
+):
+    assert learned(Keyring(held), THIRD, after=after.id) == Keyring(ring)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from steno.storage.errors import (
 from steno.storage.home import Home
 from steno.sync.vault import membership as module
 from steno.sync.vault.kdf import MINIMUM_COST
-from steno.sync.vault.membership import Membership, join_vault, make_vault, membership, required_membership
+from steno.sync.vault.membership import Membership, join_vault, leave, make_vault, membership, required_membership
 
 PASSPHRASE = "correct horse"
 
@@ -181,3 +182,24 @@ def test_a_passphrase_that_was_kept_for_another_address_is_not_taken(home: Home,
     home.make()
     home.vault_file.write_bytes(b'{"url":"/elsewhere","recovery":"first"}')
     assert _make(home, tmp_path / "r", None, made="second").recovery == "second"
+
+
+def test_a_home_that_left_has_no_vault_and_may_come_back(home: Home, tmp_path: Path):
+    made = _make(home, tmp_path / "r")
+    before = _tree(tmp_path / "r")
+    assert leave(home, lock=nullcontext) == made
+    assert membership(home) is None
+    assert _tree(tmp_path / "r") == before
+    assert _join(home, tmp_path / "r") == made
+
+
+def test_a_home_that_left_may_join_another_vault(home: Home, tmp_path: Path):
+    _make(home, tmp_path / "r")
+    other = _make(_other(home), tmp_path / "r2")
+    leave(home, lock=nullcontext)
+    assert _join(home, tmp_path / "r2") == other
+
+
+def test_a_home_without_a_vault_leaves_none(home: Home):
+    with pytest.raises(RemoteNotConfigured):
+        leave(home, lock=nullcontext)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from steno.storage.errors import InvalidInput
@@ -12,10 +13,13 @@ from steno.sync.vault.names import (
     MAX_NUMBER,
     DeviceName,
     KeyName,
+    NoticeName,
+    PairName,
     SegmentName,
     check_name,
     counting_keys,
     is_id,
+    is_object,
     new_id,
 )
 
@@ -45,6 +49,42 @@ def test_a_keys_name_is_read_back_from_its_path(name: KeyName):
 @given(st.builds(DeviceName, ids, numbers))
 def test_a_device_records_name_is_read_back_from_its_path(name: DeviceName):
     assert DeviceName.parse(name.path) == name
+
+
+@given(st.builds(PairName, ids))
+def test_an_offers_name_is_read_back_from_its_path(name: PairName):
+    assert PairName.parse(name.path) == name
+
+
+@given(ids, ids)
+def test_a_notices_name_is_read_back_from_its_path_and_is_no_keys(old: str, new: str):
+    assume(old != new)
+    name = NoticeName(old, new)
+    assert (NoticeName.parse(name.path), KeyName.parse(name.path)) == (name, None)
+
+
+@pytest.mark.parametrize(
+    "name", [f"keys/{A}-{A}", f"keys/{A}-{R}.1", f"keys/{A}-{R} (copy)", f"keys/{A}-", f"log/{A}-{R}"]
+)
+def test_a_foreign_name_among_the_keys_is_no_notice(name: str):
+    assert NoticeName.parse(name) is None
+
+
+@pytest.mark.parametrize("name", ["pair/", f"pair/{A}~", f"pair/{A}\n", f"pair/{A}{R}", f"keys/{A}"])
+def test_a_foreign_name_among_the_offers_is_none(name: str):
+    assert PairName.parse(name) is None
+
+
+@pytest.mark.parametrize("make", [lambda: NoticeName(A, A), lambda: NoticeName(A, "x"), lambda: PairName("../x")])
+def test_a_notice_or_offer_that_could_not_be_read_back_is_not_named(make: Callable[[], object]):
+    with pytest.raises(InvalidInput):
+        make()
+
+
+def test_what_belongs_to_a_vault_is_known_by_its_name():
+    ours = ["vault.json", f"keys/1.{R}", f"keys/{A}-{R}", f"devices/{A}.1", f"pair/{A}"]
+    foreign = ["vault (1).json", "keys/note.txt", f"log/{A}", "devices/x", "pair/x"]
+    assert [is_object(name) for name in ours + foreign] == [True] * 5 + [False] * 5
 
 
 @given(st.lists(segments))

@@ -110,7 +110,7 @@ def test_what_this_device_published_and_is_gone_is_lost():
 
 def test_foreign_names_are_passed_over():
     extra = ("log/desktop.ini", f"{name(LEFT, 1).path} (1)", "log/", "keys/1.aaaaaaaaaaaa")
-    assert plan([], extra=extra) == PullPlan([], {}, [], [])
+    assert plan([], extra=extra) == PullPlan([], {}, [], [], foreign=list(extra))
 
 
 _DEVICES = st.sampled_from([LEFT, RIGHT])

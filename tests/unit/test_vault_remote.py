@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opendal import exceptions as foreign
@@ -16,7 +18,7 @@ from opendal import exceptions as foreign
 from steno.storage.errors import InvalidInput, ObjectMissing, RemoteRefused, RemoteUnreachable
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.opendal_remote import FolderRemote, one_line, translated
-from steno.sync.vault.remote import open_remote
+from steno.sync.vault.remote import SERVICES, folder_of, open_remote
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_what_is_no_address_is_refused(url: str):
         open_remote(url)
 
 
-@pytest.mark.parametrize("url", ["gopher://host/x", "redis://host", "memory://", "fs:///x", "webdav://host", "://x"])
+@pytest.mark.parametrize("url", ["gopher://host/x", "mysql://host", "memory://", "fs:///x", "webdav://host", "://x"])
 def test_an_unknown_kind_of_remote_is_refused_and_the_known_ones_are_named(url: str):
     with pytest.raises(InvalidInput, match="unknown kind of remote") as caught:
         open_remote(url)
@@ -73,6 +75,71 @@ def test_a_webdav_server_is_a_remote():
     assert open_remote("webdav+https://host.invalid/some/path").address == "webdav+https://host.invalid/some/path"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host", "redis://host:6379/3?prefix=team:steno", "rediss://host/0", "postgresql://host/db",
+        "postgresql:///db", "postgresql://ada@host:5433/db?table=vault_2&sslmode=verify-full",
+    ],
+)  # fmt: skip
+def test_a_database_is_a_remote(url: str):
+    remote = open_remote(url, environ={})
+    assert (remote.address, remote.folder) == (url, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host/db", "redis://host/0?prefix=a%20b", "redis://host/0?socket_timeout=1", "redis://host:x/0",
+        "postgresql://host/db?table=a;drop", "postgresql://host/db?table=Vault", "postgresql://host/db?options=x",
+        "postgresql://host:x:y/db?table=a%22b", f"postgresql://host/db?table={'a' * 49}",
+    ],
+)  # fmt: skip
+def test_an_address_that_a_database_does_not_have_is_refused(url: str):
+    with pytest.raises(InvalidInput, match="not the address of a"):
+        open_remote(url, environ={})
+
+
+def test_a_database_takes_its_credentials_from_the_environment():
+    pool: Any = open_remote("redis://h", environ={"STENO_REDIS_USERNAME": "u", "STENO_REDIS_PASSWORD": "p"})
+    settings = pool._client.connection_pool.connection_kwargs
+    assert (settings["username"], settings["password"]) == ("u", "p")
+    remote: Any = open_remote("postgresql://h/d", environ={"STENO_POSTGRESQL_PASSWORD": "p", "STENO_POSTGRESQL_X": "y"})
+    assert remote._conninfo == {"host": "h", "dbname": "d", "password": "p"}
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [("redis://host", "redis", "steno[redis]"), ("postgresql://host/db", "psycopg", "steno[postgres]")],
+)
+def test_a_driver_that_is_not_installed_is_named(url: str, driver: str, extra: str):
+    code = f"import sys; sys.modules[{driver!r}] = None\nfrom steno.sync.vault.remote import open_remote\n"
+    code += f"try: open_remote({url!r})\nexcept Exception as exc: print(type(exc).__name__, exc)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MissingDriver")
+    assert f"pip install '{extra}'" in done.stdout
+
+
+def test_a_drive_has_no_name_before_its_path():
+    with pytest.raises(InvalidInput) as caught:
+        open_remote("dropbox://box/x", environ={"STENO_DROPBOX_ACCESS_TOKEN": "hunter2"})
+    assert "dropbox:///path" in caught.value.hint
+
+
+def test_every_address_in_the_documentation_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "remotes.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^\| `([^`]+)` \| ([^|]*) \|", page, flags=re.MULTILINE)
+    assert len(examples) >= 15
+    for url, variables in examples:
+        environ = dict.fromkeys(re.findall(r"`(STENO_\w+)`", variables), "eHg=")
+        assert open_remote(url, environ=environ).address == str(folder_of(url) or url)
+
+
+def test_every_service_that_the_documentation_names_is_known():
+    page = (Path(__file__).parents[2] / "docs" / "remotes.md").read_text(encoding="utf-8")
+    assert all(re.search(rf"`{service}(`|[:+])", page) for service in SERVICES)
+
+
 def test_an_address_that_lacks_something_says_what():
     with pytest.raises(InvalidInput, match="region"):
         open_remote("s3://bucket/prefix", environ={})
@@ -85,8 +152,14 @@ def test_an_address_that_lacks_something_says_what():
         "s3://bucket?region=x&secret_access_key=hunter2",
         "webdav+https://host/x?password=hunter2",
         "webdav+https://me:hunter2@host/x",
-        "dropbox://x?access_token=hunter2",
+        "dropbox:///x?access_token=hunter2",
         "azblob://c?account_key=hunter2",
+        "redis://:hunter2@host/0",
+        "redis://hunter2@host/0",
+        "redis://host/0?password=hunter2",
+        "postgresql://me:hunter2@host/db",
+        "postgresql://host/db?password=hunter2",
+        "postgresql://host/db?sslpassword=hunter2",
     ],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(url: str):
@@ -96,8 +169,8 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(url: str):
 
 
 def test_credentials_come_from_the_environment_and_stay_out_of_the_address():
-    remote = open_remote("dropbox://box/x", environ={"STENO_DROPBOX_ACCESS_TOKEN": "hunter2"})
-    assert remote.address == "dropbox://box/x"
+    remote = open_remote("dropbox:///box/x", environ={"STENO_DROPBOX_ACCESS_TOKEN": "hunter2"})
+    assert remote.address == "dropbox:///box/x"
 
 
 def test_a_server_that_is_not_there_is_unreachable():
@@ -235,6 +308,18 @@ def test_a_write_that_finds_no_place_is_no_missing_object():
     assert type(translated(foreign.NotFound("NotFound at write => x"), remote="somewhere")) is RemoteUnreachable
 
 
+def test_what_a_server_asked_to_wait_is_kept():
+    text = 'Unexpected at write\n\n   response: Parts { status: 503, headers: {"retry-after": "17"} }'
+    error = translated(foreign.Unexpected(text), remote="somewhere")
+    assert isinstance(error, RemoteUnreachable)
+    assert error.retry_after_s == 17
+
+
+def test_the_reason_of_a_read_is_short_as_well():
+    text = "Unexpected (persistent) at read, context: { uri: http://x, response: Parts { status: 401, headers: {} } }"
+    assert one_line(OSError(text)) == "Unexpected (persistent) at read, status 401 Unauthorized"
+
+
 def test_the_reason_is_one_line_without_a_backtrace():
     text = "Unexpected (temporary) at write => no storage space\n\nContext:\n   service: fs\n\n"
     text += "Source:\n   No space left on device (os error 28)\n\nBacktrace:\n   0: <unknown>\n"
@@ -243,7 +328,9 @@ def test_the_reason_is_one_line_without_a_backtrace():
 
 def test_the_seam_is_imported_without_opendal_and_without_cryptography():
     code = "import sys, steno.sync.vault.memory_remote, steno.sync.vault.remote, steno.sync.vault.ranges;"
-    code += "print([name for name in ('opendal', 'cryptography', 'zstandard') if name in sys.modules])"
+    code += (
+        "print([name for name in ('opendal', 'cryptography', 'zstandard', 'redis', 'psycopg') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

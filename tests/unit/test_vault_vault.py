@@ -11,7 +11,6 @@ from steno.storage.errors import (
     NewerFormat,
     NoVault,
     ObjectDamaged,
-    ObjectMissing,
     OtherVault,
     WrongKey,
 )
@@ -20,7 +19,15 @@ from steno.sync.vault.keys import wrap_key
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import VAULT
 from steno.sync.vault.seal import Keyring
-from steno.sync.vault.vault import found_vault, parse_vault_json, unlock_vault, vault_at, vault_json
+from steno.sync.vault.vault import (
+    KeysGone,
+    delete_vault,
+    found_vault,
+    parse_vault_json,
+    unlock_vault,
+    vault_at,
+    vault_json,
+)
 
 VAULT_ID = "vaultvault00"
 PASSPHRASE = "correct horse"
@@ -126,7 +133,7 @@ async def test_an_empty_remote_has_no_vault():
 async def test_a_vault_whose_keys_are_gone_says_so():
     remote = MemoryRemote()
     remote.objects[VAULT] = vault_json(VAULT_ID)
-    with pytest.raises(ObjectMissing):
+    with pytest.raises(KeysGone):
         await unlocked(remote, VAULT_ID)
 
 
@@ -166,3 +173,75 @@ async def test_a_broken_key_beside_a_good_one_does_not_hide_a_wrong_passphrase()
     remote.objects["keys/1.000000000000"] = b"torn"
     with pytest.raises(WrongKey):
         await unlocked(remote, vault_id, "another")
+
+
+SEGMENT = "log/devicedevice.000000000001-000000000001.0.rrrrrrrrrrrr"
+REST = (SEGMENT, "devices/devicedevice.1", "pair/offeroffer00", "keys/key000000001-key000000002")
+
+
+async def full(remote: MemoryRemote) -> str:
+    vault_id, _ = await founded(remote)
+    remote.objects.update(dict.fromkeys(REST, b"sealed"))
+    return vault_id
+
+
+async def test_a_deleted_vault_leaves_what_is_not_its_own():
+    remote = MemoryRemote()
+    vault_id = await full(remote)
+    foreign = ["log/read me.txt", "photo.jpg", "vault (1).json"]
+    remote.objects.update(dict.fromkeys(foreign, b"somebody's"))
+    assert await delete_vault(remote, vault_id=vault_id) == ["log/read me.txt"]
+    assert sorted(remote.objects) == foreign
+
+
+async def test_a_vault_that_is_half_deleted_opens_for_nobody_and_never_looks_empty():
+    remote = MemoryRemote()
+    vault_id = await full(remote)
+    count = len(remote.objects)
+    seen: list[set[str]] = []
+
+    class Watched(MemoryRemote):
+        async def delete(self, name: str) -> None:
+            await super().delete(name)
+            seen.append(set(self.objects))
+
+    await delete_vault(Watched(peer_of=remote), vault_id=vault_id)
+    assert len(seen) == count
+    keyless = [left for left in seen if VAULT in left and SEGMENT not in left]
+    assert keyless
+    assert not any(name.startswith("keys/") for left in keyless for name in left)
+    assert seen[-1] == set()
+
+
+async def test_what_another_device_writes_meanwhile_is_deleted_too():
+    remote = MemoryRemote()
+    vault_id = await full(remote)
+    later = SEGMENT.replace("000000000001.0", "000000000002.0")
+
+    class Written(MemoryRemote):
+        async def delete(self, name: str) -> None:
+            await super().delete(name)
+            if name == SEGMENT:
+                self.objects[later] = b"sealed"
+
+    await delete_vault(Written(peer_of=remote), vault_id=vault_id)
+    assert remote.objects == {}
+
+
+async def test_another_vault_is_not_deleted():
+    remote = MemoryRemote()
+    await full(remote)
+    before = dict(remote.objects)
+    with pytest.raises(OtherVault):
+        await delete_vault(remote, vault_id=VAULT_ID)
+    assert remote.objects == before
+
+
+async def test_without_a_vault_nothing_is_deleted():
+    remote = MemoryRemote()
+    vault_id = await full(remote)
+    del remote.objects[VAULT]
+    before = dict(remote.objects)
+    with pytest.raises(NoVault):
+        await delete_vault(remote, vault_id=vault_id)
+    assert remote.objects == before

@@ -150,12 +150,12 @@ def running(loop: Loop, directory: Path) -> Iterator[Server]:
                 raise RuntimeError("a secret of the insides")
             return said
 
-        async def sync_now() -> dict[str, Any]:
+        async def on_vault(_: object) -> Any:
             if fails:
                 raise RemoteUnreachable(remote="file:///away", reason="no such directory")
             return {"pushed": 0}
 
-        api = Api(store, thread, status, sync_now, on_files, directory / "sessions")
+        api = Api(store, thread, status, on_vault, on_files, directory / "sessions")
         listening = loop.run(serve(make_app(api, token=TOKEN), port=0, socket_path=directory / "steno.sock"))
         yield Server(listening, store, directory, fails, said)
         loop.run(listening.stop())

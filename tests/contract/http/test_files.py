@@ -12,6 +12,7 @@ from steno.daemon.client import DaemonClient
 from steno.daemon.status import files_status
 from steno.storage.errors import InvalidInput, SessionNotFound, StenoError
 from steno.storage.model import NewMessage
+from steno.sync.files.reports import report_json, reports
 
 
 def session(server: Any, *contents: str, id: str = "s") -> None:
@@ -103,6 +104,19 @@ def test_how_the_files_stand_is_the_part_of_the_status(server: Any):
     assert (found["files"], found["refused"], found["halted"]) == (1, [], None)
 
 
+def test_what_was_reported_of_a_save_is_told_as_the_command_line_tells_it(server: Any):
+    session(server, "one", "two")
+    path = place(server)
+    path.write_text(path.read_text().replace('"id":"two","role":"user"', '"id":"two","role":"system"'))
+    take(server)
+    server.said["files"] = files_status(server.store, server.home)
+    found = server.ask("GET", "/v1/files").json["reports"]
+    assert found == [report_json(each) for each in reports(server.store)]
+    assert [list(each) for each in found] == [["at", "path", "session", "kind", "text"]]
+    assert (found[0]["session"], found[0]["kind"]) == ("s", "birth-restored")
+    assert server.directory / "sessions" / found[0]["path"] == path
+
+
 def test_every_file_is_compared_with_the_store_page_by_page(server: Any):
     for number in range(5):
         session(server, "one", id=f"s{number}")
@@ -149,7 +163,7 @@ def test_files_that_stand_still_go_on_as_it_is_said(server: Any, action: str, li
     assert "steno files resume" in answer.json["hint"]
     assert server.ask("POST", "/v1/files/rebuild").status == 503
     done = server.ask("POST", "/v1/files/resume", {"action": action})
-    expected = {"deleted": 15 - live, "restored": 0, "files": live, "messages": 0, "refused": []}
+    expected = {"deleted": 15 - live, "restored": 0, "files": live, "messages": 0, "refused": [], "kept": []}
     assert done.json == expected
     assert server.store.count()[0] == live
     assert sum(each.exists() for each in gone) == live

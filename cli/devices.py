@@ -1,0 +1,158 @@
+"""The verbs about what lies on the remote and who writes there: devices, verify, repair."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from ..daemon import control
+from ..daemon.lock import ProcessLock, vault_lock
+from ..storage.database import wall_ms
+from ..storage.errors import Incomplete
+from ..storage.home import Home
+from ..storage.store import Store
+from ..sync.vault.devices import Device
+from ..sync.vault.devices import devices as devices_of
+from ..sync.vault.engine import VaultEngine
+from ..sync.vault.inspection import Findings
+from ..sync.vault.ledger import Ledger
+from ..sync.vault.membership import required_membership
+from ..sync.vault.names import LOG
+from ..sync.vault.remote import open_remote
+from ..sync.vault.rotation import HomeKeys
+from .options import examples, format_option
+from .terminal import local_time, note, print_json, safe_line
+
+_T = TypeVar("_T")
+
+
+@click.group(invoke_without_command=True, epilog=examples("steno devices", "steno devices retire k3v9x0a1b2c4"))
+@click.pass_context
+@format_option
+def devices(context: click.Context, *, as_json: bool) -> None:
+    """List the devices of the vault: who they are, when they were last there, and what they have not read yet."""
+    if context.invoked_subcommand is not None:
+        return
+    home = _home()
+    found = required_membership(home)
+    with Store(home.database) as store:
+        known = devices_of(Ledger(store, found.vault))
+    if as_json:
+        print_json(msgspec.to_builtins(known))
+        return
+    for each in known:
+        click.echo(_line(each))
+
+
+@devices.command(epilog=examples("steno devices retire k3v9x0a1b2c4 --yes"))
+@click.argument("device", metavar="ID")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, also on a terminal.")
+def retire(*, device: str, yes: bool) -> None:
+    """Take over what a device wrote that never comes back, so that its objects go from the remote.
+
+    Nothing that it sent is lost. Should it come back, what it wrote meanwhile is not taken from it any more; it must
+    leave the vault and join again.
+    """
+    home = _home()
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Does device {safe_line(device)} never come back?", abort=True, err=True)
+    _told(_with_engine(home, lambda client: client.retire(device), lambda engine: engine.retire(device)))
+    click.echo(f"Device {device} is retired; what it wrote is kept by this device.")
+
+
+@click.command(epilog=examples("steno verify"))
+@format_option
+def verify(*, as_json: bool) -> None:
+    """Read the whole remote and say what does not open. Nothing is written; `steno repair` mends."""
+    home = _home()
+    findings = asyncio.run(_alone(home, lambda engine: engine.inspect(_progress), exclusive=False))
+    if as_json:
+        print_json(msgspec.to_builtins(findings))
+    else:
+        _print_findings(findings)
+    if findings.damaged:
+        raise Incomplete(count=len(findings.damaged))
+
+
+@click.command(epilog=examples("steno repair"))
+@format_option
+def repair(*, as_json: bool) -> None:
+    """Send again what the remote lost, or does not give back as it was put there, as far as this device holds it."""
+    home = _home()
+    report = _with_engine(home, lambda client: client.repair(), lambda engine: engine.repair(_progress))
+    if as_json:
+        print_json(report)
+    else:
+        healed = report["healed_segments"]
+        said = f"Sent again what {healed} lost objects held." if healed else "Nothing that this device holds is lost."
+        click.echo(said)
+    _told(report, quiet=as_json)
+
+
+def _home() -> Home:
+    home = Home.from_environment()
+    home.require()
+    return home
+
+
+def _with_engine(
+    home: Home, asked: Callable[[Any], dict[str, Any]], call: Callable[[VaultEngine], Awaitable[Any]]
+) -> dict[str, Any]:
+    """Have the daemon do something with the vault, or do it here where none runs."""
+    client = control.running(home)
+    return asked(client) if client is not None else msgspec.to_builtins(asyncio.run(_alone(home, call)))
+
+
+async def _alone(home: Home, call: Callable[[VaultEngine], Awaitable[_T]], *, exclusive: bool = True) -> _T:
+    found = required_membership(home)
+    remote = open_remote(found.url)
+    lock = ProcessLock(home.sync_lock, task="syncing") if exclusive else None
+    try:
+        if lock is not None:
+            lock.take()
+        with Store(home.database) as store:
+            keys = HomeKeys(home, found, lock=lambda: vault_lock(home))
+            engine = VaultEngine(
+                store, remote, vault=found.vault, keyring=keys, now_ms=wall_ms, draw=secrets.token_bytes
+            )
+            return await call(engine)
+    finally:
+        if lock is not None:
+            lock.release()
+        await remote.close()
+
+
+def _told(report: dict[str, Any], *, quiet: bool = False) -> None:
+    """Say what is not well, on stderr and in the exit code."""
+    if not quiet:
+        for each in [*report["rescued"], *report["problems"]]:
+            note(each)
+    if report["problems"] or report["pending_segments"]:
+        raise Incomplete(count=len(report["problems"]) + report["pending_segments"])
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        click.echo(f"\rread {done:,} of {total:,} objects{end}", nl=False, err=True)
+
+
+def _print_findings(found: Findings) -> None:
+    good = found.segments - sum(name.startswith(LOG) for name in found.damaged)
+    click.echo(f"{good:,} of {found.segments:,} objects open ({found.size_bytes:,} bytes).")
+    for problem in found.damaged.values():
+        click.echo(problem, err=True)
+
+
+def _line(device: Device) -> str:
+    who = "this device" if device.this else "retired" if device.retired else ""
+    name = safe_line(device.name or "(it did not say who it is)")
+    seen = f"seen {local_time(device.seen_at)}" if device.seen_at else ""
+    behind = f"has not read {device.behind:,} of ours" if device.behind and not device.retired else ""
+    return "  ".join(part for part in (device.id, name, device.platform or "", seen, behind, who) if part)

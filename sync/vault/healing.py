@@ -1,0 +1,112 @@
+"""Publishing again what a remote lost: all that the store knows of the sessions in which the lost devices wrote.
+
+    X published 3-7, the remote lost them  →  we publish what they said, and that ours stands for X 3-7
+
+The last segment names what all of them stand for, so that one which was only begun stands for nothing. Whoever meets
+it counts those publications as present, and nobody heals them a second time. A device waits for a while before it
+heals, another while than all others, and looks again: what a replicated folder shows only half is soon there, and
+five devices do not heal the same (tests/unit/test_vault_healing.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+from ...storage.change import StandsFor, encode_batch, known_to, sessions_in, whole
+from ...storage.steps import step
+from ...storage.store import Store
+from .ledger import Intent, Ledger, Segment, hashes_of
+from .names import Draw, SegmentName, new_id
+from .plan import covered_by
+from .ranges import Ranges
+from .segment import Sealer
+from .work import Work
+
+WAIT_MS = 60 * 60_000
+SEGMENT_BYTES = 4 << 20
+_log = logging.getLogger("steno.vault")
+
+
+class Healer:
+    """Heals the log of any device from what this store holds. ``send`` publishes an intent that is kept."""
+
+    def __init__(
+        self, store: Store, ledger: Ledger, sealer: Sealer, *,
+        now_ms: Callable[[], int], draw: Draw, work: Work, send: Callable[[Intent], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._store, self._ledger, self._sealer = store, ledger, sealer
+        self._now_ms, self._draw, self._work, self._send = now_ms, draw, work, send
+
+    def due(self, lost: Collection[SegmentName]) -> list[SegmentName]:
+        """Those of the lost segments that have been gone for long enough to be healed."""
+        now_ms = self._now_ms()
+        jitter_ms = int.from_bytes(self._draw(4)) % WAIT_MS if lost else 0
+        due_ms = self._ledger.lost([name.path for name in lost], due_ms=now_ms + WAIT_MS + jitter_ms)
+        return [name for name in lost if due_ms[name.path] <= now_ms]
+
+    async def heal(self, lost: Collection[SegmentName], *, listed: Iterable[SegmentName]) -> int:
+        """Publish what some segments said that a listing lacks; return how many segments that took."""
+        stands_for = await self._work(lambda: self._missing(lost, list(listed)))
+        if not stands_for:  # something stands for it by now
+            await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
+            return 0
+        sessions = await self._work(lambda: known_to(self._store, self._writers(stands_for)))
+        count = 0
+        while sessions:
+            part, sessions = await self._work(lambda left=sessions: self._part(left))
+            for content in await self._work(lambda part=part: list(whole(self._store, part, max_bytes=SEGMENT_BYTES))):
+                await self._publish(content, {})
+                count += 1
+        await self._publish(encode_batch({}, [], stands_for), stands_for)
+        await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
+        step("heal.ended")
+        _log.info("%d segments that the remote lost were published again", len(lost))
+        return count + 1
+
+    def _missing(self, lost: Collection[SegmentName], listed: list[SegmentName]) -> StandsFor:
+        """The publications that are to be stood for: what is lost, and what that stood for in its turn."""
+        healed = self._ledger.healed()
+        covered = covered_by(listed, healed)
+        gone: dict[str, Ranges] = {}
+        for name in lost:
+            gone[name.device] = gone.get(name.device, Ranges()).add(name.first, name.last)
+        for each in healed:
+            if gone.get(each.publisher, Ranges()).covers(each.first, each.last):
+                for device, ranges in each.stands_for.items():
+                    gone[device] = gone.get(device, Ranges()) | Ranges.of(*ranges)
+        have = self._ledger.cursor()
+        found: StandsFor = {}
+        for device, ranges in gone.items():
+            there = covered.get(device, Ranges())
+            missing = [left for span in ranges.spans for left in there.missing(*span)]
+            if held := [span for span in missing if have.of(device).covers(*span)]:
+                found[device] = held
+        return found
+
+    def _writers(self, publishers: Collection[str]) -> set[str]:
+        own = self._store.former_devices if self._store.device in publishers else []
+        return self._ledger.writers([*publishers, *own])
+
+    def _part(self, sessions: list[int]) -> tuple[list[int], list[int]]:
+        """As many of the sessions as fill a few segments, and the rest."""
+        size = 0
+        for at, no in enumerate(sessions, start=1):
+            size += self._store.one("SELECT size_bytes FROM sessions WHERE no = ?", (no,))[0]
+            if size > SEGMENT_BYTES:
+                return sessions[:at], sessions[at:]
+        return sessions, []
+
+    async def _publish(self, content: bytes, stands_for: StandsFor) -> None:
+        intent = await self._work(lambda: self._intend(content, stands_for))
+        await self._send(intent)
+
+    def _intend(self, content: bytes, stands_for: StandsFor) -> Intent:
+        device = self._store.device
+        number = self._ledger.next_number(device)
+        target = SegmentName(device, number, number, 0, new_id(self._draw))
+        intent = Intent(number, target.path, self._sealer.close(content, name=target.path))
+        key, seq = self._sealer.keyring.current.id, self._store.last_seq
+        segment = Segment(target.path, len(content), key, seq, hashes_of(sessions_in(content)))
+        self._ledger.intend(intent, segment, now_ms=self._now_ms(), target=target, stands_for=stands_for)
+        return intent

@@ -1,0 +1,570 @@
+"""A remote that fails in every way a remote may, and devices on it that crash at any point: real engine, store, codec.
+
+Time, chance and objects are the world's. A device sees what lies on the remote through a way of its own, on which
+requests fail, listings lag and objects come late. What a person did is kept beside it, for `vault_check`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from steno.storage.errors import (
+    InvalidInput,
+    NoVault,
+    ObjectDamaged,
+    ObjectMissing,
+    RemoteRefused,
+    RemoteUnreachable,
+    StenoError,
+)
+from steno.storage.registers import Register
+from steno.storage.rows import HIDDEN_FOR_EVER, TOMBSTONE
+from steno.storage.sqlite import dbapi
+from steno.storage.stamps import BY_HAND
+from steno.storage.state import find_message, load
+from steno.storage.store import Store
+from steno.sync.vault import rotation
+from steno.sync.vault.engine import SyncReport, VaultEngine
+from steno.sync.vault.kdf import MINIMUM_COST
+from steno.sync.vault.keys import wrap_key
+from steno.sync.vault.membership import Membership
+from steno.sync.vault.names import LOG, MAX_OBJECT_BYTES, VAULT, KeyName, SegmentName
+from steno.sync.vault.ranges import Ranges
+from steno.sync.vault.rotation import HomeKeys
+from steno.sync.vault.seal import Keyring, VaultKey, unpack, unseal
+from steno.sync.vault.segment import batch_of
+from steno.sync.vault.vault import unlock_vault, vault_json
+
+VAULT_ID = "vaultvault00"
+START_MS = 1_700_000_000_000
+MARK = "plainword"
+"""Stands in all that is written; no object may hold it."""
+NAMES = "abcdef"
+NATIVE = [f"n{at}" for at in range(6)]
+REFUSALS = ["401 Unauthorized", "403 Forbidden", "507 Insufficient Storage"]
+OUTAGES = ["429 Too Many Requests", "503 Slow Down", "timed out"]
+
+Place = tuple[str, str]
+"""A session and a message of it."""
+Field = tuple[str, str | None, str]
+"""A session, a message of it or None, and the path of a register."""
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Objects:
+    """What lies on the remote, and what each device sees of it: with replicated folders something else for a while."""
+
+    def __init__(self) -> None:
+        self.whole: dict[str, bytes] = {}
+        self._views: dict[str, dict[str, bytes]] | None = None
+        self._late: dict[str, list[tuple[str, bytes | None]]] = {}
+
+    def seen_by(self, device: str) -> dict[str, bytes]:
+        if self._views is None:
+            return self.whole
+        if device not in self._views:
+            self._views[device], self._late[device] = dict(self.whole), []
+        return self._views[device]
+
+    def change(self, device: str, name: str, data: bytes | None) -> None:
+        """Put an object, or remove one; the others of a replicated folder see it later."""
+        _apply(self.seen_by(device), name, data)
+        _apply(self.whole, name, data)
+        for other, late in self._late.items():
+            if other != device:
+                late.append((name, data))
+
+    def replicate(self) -> None:
+        """From now on each device has a folder of its own, which hears of the others by and by."""
+        if self._views is None:
+            self._views = {}
+
+    def carry(self, device: str, number: int) -> None:
+        """Let one change reach a device, out of order but for what happened to the same object."""
+        late = self._late.get(device, [])
+        if late and self._views is not None:
+            name = late[number % len(late)][0]
+            for each in [each for each in late if each[0] == name]:
+                late.remove(each)
+                _apply(self._views[device], *each)
+
+    def carry_all(self) -> None:
+        """Let everybody see everything."""
+        if self._views is not None:
+            self._views, self._late = {}, {}
+
+    def settle(self) -> None:
+        """Everybody sees the same from now on."""
+        self._views, self._late = None, {}
+
+
+def _apply(objects: dict[str, bytes], name: str, data: bytes | None) -> None:
+    if data is None:
+        objects.pop(name, None)
+    else:
+        objects[name] = data
+
+
+class World:
+    """What all devices of a schedule share: time, objects, and what was ever done."""
+
+    def __init__(self, folder: Path, templates: dict[str, Path]) -> None:
+        self.folder, self.templates = folder, templates
+        self.now_ms = START_MS
+        self.objects = Objects()
+        self.devices: list[Device] = []
+        self.numbers = itertools.count(1)
+        self.faulty = True
+        self.passphrase = "first"
+        """The one that opens the vault, if nobody was killed while it was changed."""
+        self.passphrases = {"first"}
+        self.stands_for: dict[str, dict[str, Ranges]] = {}
+        """By object: of which devices it stands for which publications."""
+        self.keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
+        self.snapshots: list[dict[str, bytes]] = []
+        self.copies: list[tuple[Device, Path, set[int]]] = []
+        self.is_damaged = self.is_emptied = self.is_copied = self.is_blind = False
+        self.acts: dict[int, Act] = {}
+        self.authors: dict[Place, str] = {}
+        self.undone: set[tuple[str, str]] = set()
+        """The homes, with the sessions, that were put back before they wrote there, and those that purged them."""
+        self.purged: set[tuple[str, str]] = set()
+        self.edits: dict[str, tuple[Field, int]] = {}
+        self.replaced_by: dict[str, set[int]] = {}
+        self.sent: set[int] = set()
+        self.lost: set[int] = set()
+        self._found()
+
+    def _found(self) -> None:
+        draw = random.Random(0).randbytes
+        name = KeyName(1, "firstkey0000")
+        wrapped = wrap_key(
+            self.keyring, passphrase="first", vault_id=VAULT_ID, n=1, draw=draw, cost=MINIMUM_COST, derive=derived
+        )
+        self.objects.whole |= {VAULT: vault_json(VAULT_ID), name.path: wrapped}
+
+    def device(self, number: int) -> Device:
+        """One of the devices; one that was not there joins the vault as it was when it was made."""
+        while len(self.devices) <= number:
+            name = NAMES[len(self.devices)]
+            path = self.folder / f"{name}.db"
+            shutil.copy(self.templates[name], path)
+            self.devices.append(Device(name, path, self))
+        return self.devices[number]
+
+    @property
+    def live(self) -> list[Device]:
+        return [device for device in self.devices if not device.is_dead]
+
+    def close(self) -> None:
+        for device in self.devices:
+            device.store.close()
+
+    def opened(self, name: str, sealed: bytes) -> bytes:
+        """The content of an object, which some device put."""
+        return unpack(unseal(sealed, keyring=self.keyring, vault_id=VAULT_ID, name=name), name=name)
+
+    def covered_by(self, listing: Iterable[str]) -> dict[str, Ranges]:
+        """The publications of each device that are there, or stood for, where these objects are."""
+        listed = [name for name in map(SegmentName.parse, listing) if name is not None]
+        covered: dict[str, Ranges] = {}
+        for name in listed:
+            covered[name.device] = covered.get(name.device, Ranges()).add(name.first, name.last)
+        for name in listed:
+            for device, ranges in self.stands_for.get(name.path, {}).items():
+                covered[device] = covered.get(device, Ranges()) | ranges
+        return covered
+
+    def is_held(self, name: str, *, without: Device | None = None) -> bool:
+        """Say whether somebody who stays has what an object says."""
+        segment = SegmentName.parse(name)
+        holders = [device for device in self.live if device is not without]
+        if segment is None:
+            return bool(holders)
+        return any(device.has(segment) for device in holders)
+
+
+class Act:
+    """One write of a person: the messages that it wrote, those that it hid or purged, and what they said."""
+
+    def __init__(self, written: set[Place], gone: set[Place], purged: set[Place]) -> None:
+        self.written, self.gone, self.purged = written, gone, purged
+
+
+RUNNING: ContextVar[Device | None] = ContextVar("RUNNING", default=None)
+"""Whose engine is at work."""
+
+
+def passed(_: str) -> None:
+    """A named point of the engine: the process may end here."""
+    device = RUNNING.get()
+    if device is not None:
+        device.pass_point()
+
+
+def derived(passphrase: str, salt: bytes, _: object) -> bytes:
+    """A key from a passphrase, as cheaply as can be."""
+    return sha256(passphrase.encode() + salt).digest()
+
+
+class Device:
+    """A store, its engine, its way to the remote, and what its person did."""
+
+    def __init__(self, name: str, path: Path, world: World, *, keyring: Keyring | None = None) -> None:
+        self.name, self.path, self.world = name, path, world
+        self.rng = random.Random(name)
+        self.skew_ms = 0
+        self.captured = 0
+        self.acts: set[int] = set()
+        self.is_dead = False
+        self.armed: list[list[Any]] = []
+        """Faults of requests: how many requests from now, and which."""
+        self.crash_in = 0
+        self.unheard = 0
+        """So many requests more are refused."""
+        self.hidden: dict[str, int] = {}
+        """Objects that are not seen, for so many listings."""
+        self.keyring = keyring or world.keyring
+        self.way = Way(self)
+        self.start()
+
+    def start(self) -> None:
+        """Open the store as a process that was just started does."""
+        self.store = Store(self.path, now_ms=self.now, random=self._random)
+        self.engine = VaultEngine(
+            self.store, self.way, vault=VAULT_ID, keyring=SimulatedKeys(self), now_ms=self.now, draw=self.rng.randbytes
+        )
+
+    def now(self) -> int:
+        return max(self.world.now_ms + self.skew_ms, 1)
+
+    def _random(self, length: int) -> str:
+        return "".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz", k=length))
+
+    # Faults
+
+    def pass_point(self) -> None:
+        if self.crash_in and self.world.faulty:
+            self.crash_in -= 1
+            if not self.crash_in:
+                raise Crash
+
+    def calm(self) -> None:
+        """Nothing more goes wrong here."""
+        self.armed, self.crash_in, self.unheard, self.hidden = [], 0, 0, {}
+
+    # What a person does
+
+    def act(self, write: Callable[[Store, int], None], *, edits: Field | None = None, purges: str | None = None) -> None:
+        """One write, and what it replaced and hid. ``edits``: the field that takes the text of this number."""
+        world, action = self.world, next(self.world.numbers)
+        if edits is not None:
+            world.edits[edit_text(action)] = (edits, action)
+            world.replaced_by[edit_text(action)] = set()
+        before, visible, fields = self.here(), self.shown(), self.open_edits()
+        write(self.store, action)
+        here, shown = self.here(), self.shown()
+        self.acts.add(action)
+        world.acts[action] = Act(here - before, (visible - shown) | (before - here), before - here)
+        world.authors |= dict.fromkeys(here - before, self.store.device)
+        for text in fields - self.open_edits():
+            world.replaced_by[text].add(action)
+        if purges is not None:
+            world.purged.add((self.name, purges))
+
+    def here(self) -> set[Place]:
+        """Every message that is here and not purged, hidden or not."""
+        sql = "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session WHERE m.hidden < ?"
+        return set(self.store.execute(sql, (HIDDEN_FOR_EVER,)).fetchall())
+
+    def shown(self) -> set[Place]:
+        sql = (
+            "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session "
+            "WHERE m.hidden = 0 AND s.hidden = 0"
+        )
+        return set(self.store.execute(sql).fetchall())
+
+    def open_edits(self) -> set[str]:
+        """The edits that stand, shown or in conflict."""
+        found: dict[Field, set[str]] = {}
+        for field, _ in self.world.edits.values():
+            if field not in found:
+                found[field] = self._open(field)
+        return {text for text, (field, _) in self.world.edits.items() if text in found[field]}
+
+    def _open(self, field: Field) -> set[str]:
+        session, message, path = field
+        row = self.store.row(session)
+        if row is None or row.hidden == TOMBSTONE:
+            return set()
+        found = None if message is None else find_message(self.store, row.no, message)
+        if message is not None and found is None:
+            return set()
+        register: Register = load(self.store, row.no, found, path)
+        return {value.text.decode().strip('"') for stamp, value in register.open.items() if stamp.rank == BY_HAND}
+
+    def has(self, name: SegmentName) -> bool:
+        """Whether this store has taken in, or published, what a segment says."""
+        return self.engine._ledger.cursor().covers(name.device, name.first, name.last)
+
+    # What its engine does
+
+    async def run(self, part: Callable[[VaultEngine], Any]) -> Any:
+        """Let the engine work; what it reports, or None where that ended early. A crash is followed by a new start."""
+        RUNNING.set(self)
+        self.way.listed = None
+        try:
+            return await part(self.engine)
+        except StenoError:
+            return None
+        except Crash:
+            self.crash_in = 0
+            self.store.close()
+            self.start()
+            return None
+
+    async def sync(self, part: str = "sync") -> SyncReport | None:
+        acts = set(self.acts)
+        report: SyncReport | None = await self.run(lambda engine: getattr(engine, part)())
+        if report is not None and part in ("sync", "push") and report.complete:
+            self.world.sent |= acts
+        return report
+
+    # Homes that are copied
+
+    def copied(self, name: str) -> Device:
+        """Another home that begins as this one stands."""
+        path = self.world.folder / f"{name}.db"
+        self.copy_to(path)
+        made = Device(name, path, self.world, keyring=self.keyring)
+        made.acts, made.captured, made.skew_ms = set(self.acts), self.captured, self.skew_ms
+        return made
+
+    def copy_to(self, path: Path) -> None:
+        target = dbapi.connect(str(path))
+        self.store.connection.backup(target)
+        target.close()
+
+    def put_back(self, path: Path, acts: set[int]) -> None:
+        """Replace the database by an older copy: what was written since and not published is gone."""
+        self.store.close()
+        for end in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+        shutil.copy(path, self.path)
+        gone, world = self.acts - acts, self.world
+        world.lost |= gone - world.sent
+        world.undone |= {(self.name, session) for action in gone for session, _ in world.acts[action].written}
+        self.acts = set(acts)
+        self.start()
+
+
+def edit_text(action: int) -> str:
+    return f"<{action}> {MARK} edited"
+
+
+class Way:
+    """One device's way to the objects."""
+
+    folder: Path | None = None
+
+    def __init__(self, device: Device) -> None:
+        self.address = f"memory of {device.name}"
+        self.requests: Counter[str] = Counter()
+        self.listed: list[str] | None = None
+        """What the last listing of the logs showed, since the engine's work began."""
+        self._device, self._world = device, device.world
+
+    async def put(self, name: str, data: bytes) -> None:
+        fault = await self._asked("put")
+        assert MARK.encode() not in data, f"plaintext in {name}"
+        if fault == "tear":
+            self._change(name, data[: len(data) // 2])
+            raise RemoteUnreachable(remote=self.address, reason="cut off")
+        self._know(name, data)
+        self._change(name, data)
+        self._answered(fault)
+
+    async def get(self, name: str, *, limit_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        fault = await self._asked("get")
+        data = None if name in self._device.hidden or fault == "short" else self._objects.get(name)
+        self._answered(fault)
+        if data is None:
+            raise ObjectMissing(name=name)
+        if len(data) > limit_bytes:
+            raise ObjectDamaged(name=name, reason=f"larger than {limit_bytes} bytes")
+        if fault == "tear" and name != VAULT:
+            return data[: len(data) // 2]
+        return flipped(data, 7 * len(data)) if fault == "flip" and name != VAULT else data
+
+    async def list(self, prefix: str) -> list[str]:
+        fault = await self._asked("list")
+        names = sorted(name for name in self._objects if name.startswith(prefix) and "/" not in name[len(prefix) :])
+        self._answered(fault)
+        if prefix == LOG:
+            names = [name for name in names if not self._is_hidden(name)]
+        if fault == "short":
+            names = names[::2]
+        elif fault == "twice":
+            names = [*names[::-1], *names]
+        if prefix == LOG:
+            self.listed = names
+        return names
+
+    async def delete(self, name: str) -> None:
+        fault = await self._asked("delete")
+        self._change(name, None)
+        self._answered(fault)
+
+    async def news(self, *, timeout_s: float) -> bool:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    @property
+    def _objects(self) -> dict[str, bytes]:
+        return self._world.objects.seen_by(self._device.name)
+
+    def _change(self, name: str, data: bytes | None) -> None:
+        self._world.objects.change(self._device.name, name, data)
+
+    def _is_hidden(self, name: str) -> bool:
+        hidden = self._device.hidden
+        if name not in hidden:
+            return False
+        hidden[name] -= 1
+        if not hidden[name]:
+            del hidden[name]
+        return True
+
+    async def _asked(self, verb: str) -> str:
+        """Count a request and let the others run; what goes wrong with it, if it is not that it is never done."""
+        self.requests[verb] += 1
+        await asyncio.sleep(0)
+        device = self._device
+        if not self._world.faulty:
+            return ""
+        device.pass_point()
+        if device.unheard:
+            device.unheard -= 1
+            reasons = REFUSALS + OUTAGES
+            self._refuse(reasons[device.unheard % len(reasons)])
+        fault = ""
+        for each in [*device.armed]:
+            each[0] -= 1
+            if each[0] < 0:
+                device.armed.remove(each)
+                fault = each[1]
+        if fault in REFUSALS + OUTAGES:
+            self._refuse(fault)
+        return fault
+
+    def _refuse(self, reason: str) -> None:
+        kind = RemoteRefused if reason in REFUSALS else RemoteUnreachable
+        raise kind(remote=self.address, reason=reason)
+
+    def _answered(self, fault: str) -> None:
+        """The request is done; the answer may not come."""
+        if fault == "unheard":
+            raise RemoteUnreachable(remote=self.address, reason="timed out")
+        if self._world.faulty:
+            self._device.pass_point()
+
+    def _know(self, name: str, data: bytes) -> None:
+        """Remember what a segment stands for."""
+        if SegmentName.parse(name) is not None and name not in self._world.stands_for:
+            batch = batch_of(self._world.opened(name, data), name=name)
+            self._world.stands_for[name] = {
+                device: Ranges.of(*spans) for device, spans in batch.stands_for.items()
+            }
+
+
+def flipped(data: bytes, number: int) -> bytes:
+    """The data with one bit flipped."""
+    at = number % (len(data) * 8)
+    changed = bytearray(data)
+    changed[at // 8] ^= 1 << at % 8
+    return bytes(changed)
+
+
+# Keys
+
+
+class SimulatedKeys(HomeKeys):
+    """The keys of a device, which stand in its memory."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device, membership_of(device), lock=nullcontext)  # pyright: ignore[reportArgumentType]
+        self._device = device
+
+    def held(self) -> Keyring:
+        return self._device.keyring
+
+
+def membership_of(device: Device) -> Membership:
+    return Membership(device.name, VAULT_ID, device.keyring, None)
+
+
+def change_keys(home: Device, *, changed: Callable[[Keyring], Keyring], **_: Any) -> Membership:
+    """What `rotation` calls to keep keys in a home."""
+    home.keyring = changed(home.keyring)
+    for key in home.keyring.keys:
+        if home.world.keyring.find(key.id) is None:
+            home.world.keyring = Keyring((*home.world.keyring.keys, key))
+    return membership_of(home)
+
+
+def remote_of(world: Callable[[], World]) -> Callable[[Membership], Any]:
+    """What `rotation` calls to reach the remote of a home."""
+
+    @asynccontextmanager
+    async def reached(found: Membership) -> AsyncGenerator[Way]:
+        [device] = [each for each in world().devices if each.name == found.url]
+        yield device.way
+
+    return reached
+
+
+async def new_key(device: Device) -> None:
+    """Give the vault another key; with a passphrase that is not the present one nothing happens."""
+    options: Any = {"draw": device.rng.randbytes, "cost": MINIMUM_COST, "lock": nullcontext, "derive": derived}
+    await device.run(lambda _: rotation.rotate(device, passphrase=device.world.passphrase, **options))  # pyright: ignore[reportArgumentType]
+
+
+async def new_passphrase(device: Device, passphrase: str) -> None:
+    """Wrap the vault's keys by another passphrase."""
+    world = device.world
+    options: Any = {"draw": device.rng.randbytes, "cost": MINIMUM_COST, "lock": nullcontext, "derive": derived}
+    world.passphrases.add(passphrase)
+    done = await device.run(lambda _: rotation.change_passphrase(device, passphrase=passphrase, **options))  # pyright: ignore[reportArgumentType]
+    if done is not None:
+        world.passphrase = passphrase
+
+
+async def joined(world: World, name: str) -> Device:
+    """A device that has the address and a passphrase, nothing else."""
+    path = world.folder / "fresh.db"
+    shutil.copy(world.templates[name], path)
+    made = Device(name, path, world)
+    world.devices.append(made)
+    for passphrase in (world.passphrase, *sorted(world.passphrases - {world.passphrase})):
+        with suppress(StenoError):
+            made.keyring = await unlock_vault(made.way, passphrase=passphrase, vault_id=VAULT_ID, derive=derived)
+            return made
+    raise AssertionError("no passphrase opens the vault")
+
+
+__all__ = ["InvalidInput", "NoVault"]

@@ -1,0 +1,285 @@
+"""What a remote lost is published again, by one device, once, and nothing that anybody wrote is missing after it."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steno.storage.purge import purge_session
+from steno.sync.vault.healing import WAIT_MS
+from steno.sync.vault.memory_remote import MemoryRemote
+from steno.sync.vault.names import VAULT, SegmentName
+from steno.sync.vault.rewriting import GRACE_MS
+from steno.sync.vault.seal import Keyring, VaultKey
+from steno.sync.vault.vault import vault_json
+from steno.tests.simulation.test_stores_converge import state
+from steno.tests.unit.vaults import Device, Vault
+
+SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "12"))
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    remote = MemoryRemote()
+    remote.objects[VAULT] = vault_json("vaultvault00")
+    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
+    yield made
+    for device in made.devices:
+        device.store.close()
+
+
+@pytest.fixture
+def laptop(vault: Vault) -> Device:
+    return vault.device("laptop")
+
+
+@pytest.fixture
+def desktop(vault: Vault) -> Device:
+    return vault.device("desktop")
+
+
+def lose(vault: Vault, *names: str) -> None:
+    for name in names or vault.log():
+        del vault.remote.objects[name]
+
+
+def of(device: Device) -> list[str]:
+    found = [(name, SegmentName.parse(name)) for name in device.vault.log()]
+    return [name for name, parsed in found if parsed is not None and parsed.device == device.store.device]
+
+
+async def healed(vault: Vault, *devices: Device) -> None:
+    """Let every device look several times while the wait goes by."""
+    for _ in range(6):
+        vault.clock_ms += WAIT_MS // 2
+        for device in devices:
+            await device.sync()
+
+
+async def test_what_the_remote_lost_is_there_again(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one", "two", title="T", tags=["a"], metadata={"k": {"l": 1}})
+    laptop.store.edit_message(session, next(iter(laptop.store.messages(session))).id, {"content": "1"})
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault)
+    await healed(vault, laptop, desktop)
+    fresh = vault.device("fresh")
+    report = await fresh.sync()
+    assert report.problems == []
+    assert state(fresh.store) == state(laptop.store) == state(desktop.store)
+
+
+async def test_what_is_gone_for_a_moment_only_is_not_published_again(vault: Vault, laptop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    [name] = vault.log()
+    kept = vault.remote.objects.pop(name)
+    report = await laptop.sync()
+    assert len(report.problems) == 1
+    vault.remote.objects[name] = kept
+    vault.clock_ms += 3 * WAIT_MS
+    report = await laptop.sync()
+    assert (report.problems, vault.log()) == ([], [name])
+
+
+async def test_one_device_heals_for_all(vault: Vault, laptop: Device, desktop: Device):
+    devices = [laptop, desktop, *(vault.device(name) for name in "abc")]
+    laptop.session("one")
+    for device in devices:
+        await device.sync()
+    lose(vault)
+    for _ in range(30):
+        vault.clock_ms += WAIT_MS // 10
+        for device in devices:
+            await device.sync()
+    assert len({name.split(".")[0] for name in vault.log()}) == 1
+    assert [(await device.sync()).problems for device in devices] == [[]] * 5
+
+
+async def test_the_log_of_a_device_that_never_comes_back_is_healed_by_another(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["one"]
+
+
+async def test_a_hole_in_a_log_is_filled_by_what_stands_for_it(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    for each in ("two", "three"):
+        laptop.add(session, each)
+        await laptop.sync()
+    await desktop.sync()
+    lose(vault, of(laptop)[1])
+    fresh = vault.device("fresh")
+    assert len((await fresh.sync()).problems) == 1
+    await healed(vault, desktop)
+    report = await fresh.sync()
+    assert report.problems == []
+    assert fresh.contents(session) == ["one", "two", "three"]
+
+
+async def test_what_stands_for_others_is_healed_in_its_turn(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    third = vault.device("third")
+    await third.sync()
+    lose(vault, *of(desktop))
+    await healed(vault, third)
+    fresh = vault.device("fresh")
+    report = await fresh.sync()
+    assert (report.problems, fresh.contents(session)) == ([], ["one"])
+
+
+async def test_what_stands_for_others_still_does_when_it_is_written_again(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    for at in range(20):
+        desktop.add(session, f"{at}")
+        await desktop.sync()
+    await desktop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await desktop.engine.tend()
+    assert (await laptop.sync()).problems == []
+    fresh = vault.device("fresh")
+    report = await fresh.sync()
+    assert report.problems == []
+    assert state(fresh.store) == state(desktop.store)
+
+
+async def test_what_was_purged_does_not_come_back_by_healing(vault: Vault, laptop: Device, desktop: Device):
+    gone, kept = laptop.session("gone"), laptop.session("kept")
+    await laptop.sync()
+    await desktop.sync()
+    purge_session(laptop.store, gone)
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault)
+    await healed(vault, desktop)
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.store.find(gone) is None
+    assert fresh.contents(kept) == ["kept"]
+
+
+async def test_what_a_device_published_under_a_former_id_is_healed_with_its_log(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("written under the former id")
+    with laptop.store.transaction():
+        laptop.store.set_meta("formerly", laptop.store.device)
+        laptop.store.set_meta("device", "n" * 12)
+    laptop.store.device = "n" * 12
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault)
+    await healed(vault, desktop)
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["written under the former id"]
+
+
+async def test_random_losses_are_healed_and_devices_end_equal(tmp_path: Path):
+    for seed in range(SCHEDULES):
+        rng = random.Random(seed)
+        remote = MemoryRemote()
+        remote.objects[VAULT] = vault_json("vaultvault00")
+        (tmp_path / str(seed)).mkdir()
+        keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
+        vault = Vault("vaultvault00", keyring, remote, tmp_path / str(seed))
+        devices = [vault.device(name) for name in "abc"]
+        for _ in range(60):
+            device = rng.choice(devices)
+            sessions = [each.id for each in device.store.sessions()]
+            if not sessions or rng.random() < 0.1:
+                device.session(f"first {rng.random()}")
+            elif rng.random() < 0.4:
+                device.add(rng.choice(sessions), f"more {rng.random()}")
+            elif rng.random() < 0.1:
+                lose(vault, *rng.sample(vault.log(), min(len(vault.log()), 2)))
+            vault.clock_ms += rng.choice([1, WAIT_MS // 4, WAIT_MS])
+            await (device.engine.tend if rng.random() < 0.2 else device.sync)()
+        await healed(vault, *devices)
+        await healed(vault, *devices)
+        fresh = vault.device("fresh")
+        report = await fresh.sync()
+        assert report.problems == [], seed
+        assert state(fresh.store) == state(devices[0].store) == state(devices[1].store) == state(devices[2].store), seed
+        for device in vault.devices:
+            device.store.close()
+
+
+# Repairing at once
+
+
+async def test_a_repair_publishes_what_is_gone_without_waiting(vault: Vault, laptop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    lose(vault)
+    report = await laptop.engine.repair()
+    assert (report.healed_segments, report.problems) == (1, [])
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["one"]
+
+
+async def test_a_repair_puts_back_a_vault_that_was_emptied(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    vault.remote.objects.clear()
+    await laptop.engine.repair()
+    assert vault.remote.objects[VAULT] == vault_json(vault.id)
+    assert (await desktop.sync()).problems == []
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["one"]
+
+
+async def test_a_repair_replaces_an_object_of_ours_that_does_not_open(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    [name] = vault.log()
+    vault.remote.objects[name] = vault.remote.objects[name][:-1] + b"?"
+    assert (await laptop.engine.inspect()).damaged.keys() == {name}
+    report = await laptop.engine.repair()
+    assert (report.problems, name in vault.log()) == ([], False)
+    assert (await laptop.engine.inspect()).damaged == {}
+    assert (await desktop.sync()).problems == []
+    assert desktop.contents(session) == ["one"]
+
+
+async def test_a_repair_of_a_sound_remote_writes_nothing(vault: Vault, laptop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    before = dict(vault.remote.objects)
+    await laptop.engine.repair()
+    assert vault.remote.objects == before
+
+
+async def test_a_repair_leaves_what_it_cannot_vouch_for(vault: Vault, laptop: Device, desktop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    [name] = vault.log()
+    vault.remote.objects[name] = vault.remote.objects[name][:-1] + b"?"
+    report = await desktop.engine.repair()
+    assert len(report.problems) == 1
+    assert vault.log() == [name]

@@ -1,0 +1,159 @@
+"""Devices say who they are once a day, and the log of one that never comes back is adopted by another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steno.storage.errors import InvalidInput
+from steno.sync.vault.memory_remote import MemoryRemote
+from steno.sync.vault.names import DEVICES, VAULT, DeviceName
+from steno.sync.vault.peers import EVERY_MS
+from steno.sync.vault.seal import Keyring, VaultKey
+from steno.sync.vault.vault import vault_json
+from steno.tests.simulation.test_stores_converge import state
+from steno.tests.unit.vaults import Device, Vault
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    remote = MemoryRemote()
+    remote.objects[VAULT] = vault_json("vaultvault00")
+    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
+    yield made
+    for device in made.devices:
+        device.store.close()
+
+
+@pytest.fixture
+def laptop(vault: Vault) -> Device:
+    return vault.device("laptop")
+
+
+@pytest.fixture
+def desktop(vault: Vault) -> Device:
+    return vault.device("desktop")
+
+
+def records(vault: Vault) -> list[str]:
+    return sorted(name for name in vault.remote.objects if name.startswith(DEVICES))
+
+
+# Who is there
+
+
+async def test_a_device_is_known_to_the_others_with_what_it_has(laptop: Device, desktop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    await laptop.engine.tend()
+    await desktop.sync()
+    await desktop.engine.tend()
+    known = desktop.engine.peers.known()
+    assert known.keys() == {laptop.store.device, desktop.store.device}
+    assert known[laptop.store.device].applied == {laptop.store.device: [(1, 1)]}
+    assert known[laptop.store.device].name
+
+
+async def test_a_record_is_written_once_a_day_and_replaces_the_one_before(vault: Vault, laptop: Device):
+    await laptop.engine.tend()
+    [first] = records(vault)
+    laptop.asked()
+    await laptop.engine.tend()
+    assert (records(vault), laptop.asked()) == ([first], {})
+    vault.clock_ms += EVERY_MS
+    await laptop.engine.tend()
+    [second] = records(vault)
+    assert DeviceName.parse(second) == DeviceName(laptop.store.device, 2)
+    assert laptop.asked() == {"list": 1, "put": 1, "delete": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"STENO", b"x" * 100])
+async def test_a_record_that_does_not_open_is_passed_over(vault: Vault, laptop: Device, content: bytes):
+    vault.remote.objects[DeviceName("otherdevice0", 1).path] = content
+    report = await laptop.engine.tend()
+    assert report.problems == []
+    assert laptop.engine.peers.known().keys() == {laptop.store.device}
+
+
+async def test_a_record_of_another_device_under_a_name_of_ours_is_not_believed(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    await desktop.engine.tend()
+    [name] = records(vault)
+    vault.remote.objects[DeviceName("otherdevice0", 1).path] = vault.remote.objects[name]
+    await laptop.engine.tend()
+    assert laptop.engine.peers.known().keys() == {laptop.store.device, desktop.store.device}
+
+
+# Who never comes back
+
+
+async def test_the_log_of_a_retired_device_goes_and_nothing_with_it(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one", title="T")
+    await laptop.sync()
+    await desktop.sync()
+    desktop.add(session, "two")
+    await desktop.sync()
+    await laptop.sync()
+    report = await desktop.engine.retire(laptop.store.device)
+    assert report.problems == []
+    assert not any(laptop.store.device in name for name in vault.log())
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == []
+    assert state(fresh.store) == state(desktop.store)
+    assert (await desktop.sync()).problems == []
+
+
+async def test_a_third_device_notices_nothing_of_it(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    third = vault.device("third")
+    for device in (desktop, third):
+        await device.sync()
+    await desktop.engine.retire(laptop.store.device)
+    assert (await third.sync()).problems == []
+    assert third.contents(session) == ["one"]
+
+
+async def test_a_device_that_was_retired_is_named_as_such(laptop: Device, desktop: Device, vault: Vault):
+    laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    await desktop.engine.retire(laptop.store.device)
+    third = vault.device("third")
+    await third.engine.tend()
+    assert third.engine.peers.known()[desktop.store.device].retired == {laptop.store.device: 1}
+
+
+async def test_no_device_retires_itself(laptop: Device):
+    with pytest.raises(InvalidInput):
+        await laptop.engine.retire(laptop.store.device)
+
+
+async def test_a_device_that_nobody_met_is_not_retired(laptop: Device):
+    with pytest.raises(InvalidInput):
+        await laptop.engine.retire("otherdevice0")
+
+
+async def test_a_device_of_which_something_is_missing_here_is_not_retired(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    laptop.session("one")
+    await laptop.sync()
+    [name] = vault.log()
+    vault.remote.objects[name] = b"damaged"
+    with pytest.raises(InvalidInput):
+        await desktop.engine.retire(laptop.store.device)
+    assert vault.log() == [name]
+
+
+async def test_retiring_twice_is_retiring_once(vault: Vault, laptop: Device, desktop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    await desktop.engine.retire(laptop.store.device)
+    before = vault.log()
+    await desktop.engine.retire(laptop.store.device)
+    assert vault.log() == before

@@ -1,0 +1,336 @@
+"""A device's own segments written again: few enough, without what was purged, under the present key, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from steno.storage.purge import purge_history, purge_message, purge_session
+from steno.storage.store import Store
+from steno.sync.vault import rewriting
+from steno.sync.vault.compaction import MOST
+from steno.sync.vault.memory_remote import MemoryRemote
+from steno.sync.vault.names import VAULT, SegmentName
+from steno.sync.vault.rewriting import GRACE_MS
+from steno.sync.vault.seal import Keyring, VaultKey, sealed_with, unpack, unseal
+from steno.sync.vault.vault import vault_json
+from steno.tests.unit.vaults import Device, Vault
+
+SECRET = "the word that must go"
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    remote = MemoryRemote()
+    remote.objects[VAULT] = vault_json("vaultvault00")
+    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
+    yield made
+    for device in made.devices:
+        device.store.close()
+
+
+@pytest.fixture
+def laptop(vault: Vault) -> Device:
+    return vault.device("laptop")
+
+
+@pytest.fixture
+def desktop(vault: Vault) -> Device:
+    return vault.device("desktop")
+
+
+def said(vault: Vault) -> bytes:
+    """All that stands in the objects of a vault, opened."""
+    return b"".join(
+        unpack(unseal(sealed, keyring=vault.keyring, vault_id=vault.id, name=name), name=name)
+        for name, sealed in vault.remote.objects.items()
+        if SegmentName.parse(name) is not None
+    )
+
+
+async def chatty(device: Device, count: int, session: str | None = None) -> str:
+    """A session that grew message by message, each in a segment of its own."""
+    session = session or device.session()
+    for at in range(count):
+        device.add(session, f"message {at}")
+        await device.engine.push()
+    return session
+
+
+def contents(device: Device) -> dict[str, list[object]]:
+    return {session: [message.content for message in found] for session, (_, found) in device.everything().items()}
+
+
+# Few
+
+
+async def test_a_log_of_many_small_segments_becomes_a_short_one(vault: Vault, laptop: Device, desktop: Device):
+    await chatty(laptop, 100)
+    assert len(vault.log()) == 100
+    await laptop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    assert len(vault.log()) <= MOST
+    await desktop.sync()
+    assert contents(desktop) == contents(laptop)
+
+
+async def test_whoever_reads_half_of_a_log_before_it_is_short_reads_the_rest_after(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = await chatty(laptop, 20)
+    await desktop.sync()
+    await chatty(laptop, 30, session)
+    await laptop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    report = await desktop.sync()
+    assert contents(desktop) == contents(laptop)
+    assert report.problems == []
+
+
+async def test_what_is_replaced_stays_a_while(vault: Vault, laptop: Device):
+    await chatty(laptop, 8)
+    before = set(vault.log())
+    await laptop.engine.tend()
+    assert before < set(vault.log())
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    assert len(vault.log()) == 1
+
+
+async def test_a_log_that_is_short_is_left_alone_without_a_request(laptop: Device):
+    await chatty(laptop, 5)
+    await laptop.engine.tend()
+    laptop.asked()
+    await laptop.engine.tend()
+    assert laptop.asked() == {}
+
+
+async def test_a_log_is_read_from_the_start_where_it_was_written_again(vault: Vault, laptop: Device, desktop: Device):
+    session = await chatty(laptop, 60)
+    await laptop.engine.tend()
+    laptop.store.delete(session)
+    await laptop.sync()
+    await desktop.sync()
+    assert contents(desktop) == {}
+    desktop.store.restore(session)
+    assert len(desktop.contents(session)) == 60
+
+
+async def test_a_segment_that_does_not_open_is_not_replaced(vault: Vault, laptop: Device):
+    await chatty(laptop, 8)
+    damaged = vault.log()[3]
+    vault.remote.objects[damaged] = vault.remote.objects[damaged][:-1] + b"?"
+    report = await laptop.engine.tend()
+    assert len(vault.log()) == 8
+    assert any(damaged in problem for problem in report.problems)
+
+
+async def test_a_segment_that_does_not_read_back_replaces_nothing(vault: Vault, laptop: Device):
+    await chatty(laptop, 8)
+    before = dict(vault.remote.objects)
+    put = laptop.remote.put
+
+    async def torn(name: str, data: bytes) -> None:
+        await put(name, data[:-1])
+
+    laptop.remote.put = torn
+    report = await laptop.engine.tend()
+    laptop.remote.put = put
+    vault.clock_ms += GRACE_MS + 1
+    assert len(report.problems) == 1
+    await laptop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    assert len(vault.log()) == 1
+    assert before.keys().isdisjoint(vault.log())
+
+
+# Purged
+
+
+@pytest.mark.parametrize("which", ["session", "message", "history"])
+async def test_what_was_purged_is_on_no_remote_after_the_next_sync(
+    vault: Vault, laptop: Device, desktop: Device, which: str
+):
+    session = laptop.session("harmless", SECRET)
+    await laptop.sync()
+    message = list(laptop.store.messages(session))[1].id
+    if which == "history":
+        laptop.store.edit_message(session, message, {"content": "plain"})
+        await laptop.sync()
+    assert SECRET.encode() in said(vault)
+    purge: Callable[[Store], object] = {
+        "session": lambda store: purge_session(store, session),
+        "message": lambda store: purge_message(store, session, message),
+        "history": lambda store: purge_history(store, session),
+    }[which]
+    purge(laptop.store)
+    await laptop.sync()
+    assert SECRET.encode() not in said(vault)
+    await desktop.sync()
+    assert contents(desktop) == contents(laptop)
+
+
+async def test_what_another_device_purged_goes_from_the_log_of_whoever_wrote_it(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session(SECRET)
+    await laptop.sync()
+    await desktop.sync()
+    purge_session(desktop.store, session)
+    await desktop.sync()
+    assert SECRET.encode() in said(vault)
+    await laptop.sync()
+    assert SECRET.encode() not in said(vault)
+    assert len(vault.log()) == 2
+
+
+async def test_a_purge_reads_only_the_segments_in_which_the_session_stands(vault: Vault, laptop: Device):
+    await chatty(laptop, 30)
+    session = laptop.session(SECRET)
+    await laptop.sync()
+    purge_session(laptop.store, session)
+    laptop.asked()
+    await laptop.sync()
+    assert laptop.asked() == {"list": 1, "put": 2, "get": 2, "delete": 1}
+
+
+async def test_a_purge_is_done_once(laptop: Device):
+    session = laptop.session(SECRET)
+    await laptop.sync()
+    purge_session(laptop.store, session)
+    await laptop.sync()
+    laptop.asked()
+    await laptop.sync()
+    assert laptop.asked() == {"list": 1}
+
+
+async def test_a_segment_of_which_nothing_is_left_still_stands_for_its_number(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session(SECRET)
+    await laptop.sync()
+    kept = laptop.session("kept")
+    await laptop.sync()
+    purge_session(laptop.store, session)
+    await laptop.sync()
+    report = await desktop.sync()
+    assert report.problems == []
+    assert contents(desktop) == {kept: ["kept"]}
+    assert (await desktop.sync()).received_segments == 0
+
+
+# Keys
+
+
+async def test_what_an_old_key_seals_is_sealed_anew(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    vault.keyring = Keyring((*vault.keyring.keys, VaultKey("newnewnewn00", b"n" * 32)))
+    laptop.restart()
+    await laptop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    [name] = vault.log()
+    assert sealed_with(vault.remote.objects[name], name=name) == "newnewnewn00"
+    desktop.restart()
+    await desktop.sync()
+    assert desktop.contents(session) == ["one"]
+
+
+# Killed
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+STEPS = ["rewrite.announced", "rewrite.put", "rewrite.replaced", "rewrite.deleted"]
+
+
+@pytest.mark.parametrize("passed", STEPS)
+async def test_whoever_dies_while_it_writes_again_loses_nothing(
+    vault: Vault, laptop: Device, desktop: Device, passed: str, monkeypatch: pytest.MonkeyPatch
+):
+    session = await chatty(laptop, 8)
+    laptop.add(session, SECRET)
+    gone = laptop.session(SECRET)
+    await laptop.sync()
+    purge_session(laptop.store, gone)
+    purge_message(laptop.store, session, list(laptop.store.messages(session))[-1].id)
+
+    def step(name: str) -> None:
+        if name == passed:
+            monkeypatch.setattr(rewriting, "step", lambda _: None)
+            raise Died
+
+    monkeypatch.setattr(rewriting, "step", step)
+    with pytest.raises(Died):
+        await laptop.sync()
+    await desktop.sync()
+    laptop.restart()
+    report = await laptop.sync()
+    assert report.problems == []
+    await laptop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    assert SECRET.encode() not in said(vault)
+    await desktop.sync()
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert contents(fresh) == contents(desktop) == contents(laptop)
+    ranges = sorted((name.first, name.last) for name in map(SegmentName.parse, vault.log()) if name is not None)
+    assert [number for first, last in ranges for number in range(first, last + 1)] == list(range(1, 11))
+
+
+def test_schedules_of_writing_and_dying_end_with_equal_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for seed in range(20):
+        rng = random.Random(seed)
+        remote = MemoryRemote()
+        remote.objects[VAULT] = vault_json("vaultvault00")
+        (tmp_path / str(seed)).mkdir()
+        keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
+        asyncio.run(_lived(Vault("vaultvault00", keyring, remote, tmp_path / str(seed)), rng, monkeypatch))
+
+
+async def _lived(vault: Vault, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(_: str) -> None:
+        if rng.random() < 0.1:
+            raise Died
+
+    monkeypatch.setattr(rewriting, "step", step)
+    devices = [vault.device(name) for name in "ab"]
+    for _ in range(60):
+        device = rng.choice(devices)
+        sessions = [each.id for each in device.store.sessions()]
+        choice = rng.random()
+        if not sessions or choice < 0.1:
+            device.session("first")
+        elif choice < 0.5:
+            device.add(rng.choice(sessions), f"more {rng.random()}")
+        elif choice < 0.55:
+            purge_session(device.store, rng.choice(sessions))
+        elif choice < 0.6 and device.contents(session := rng.choice(sessions)):
+            purge_message(device.store, session, rng.choice(list(device.store.messages(session))).id)
+        vault.clock_ms += rng.choice([1, GRACE_MS])
+        try:
+            await (device.engine.tend if rng.random() < 0.3 else device.sync)()
+        except Died:
+            device.restart()
+    monkeypatch.setattr(rewriting, "step", lambda _: None)
+    for _ in range(3):
+        for device in devices:
+            vault.clock_ms += GRACE_MS
+            assert (await device.sync()).problems == []
+            await device.engine.tend()
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert contents(fresh) == contents(devices[0]) == contents(devices[1])
+    for device in vault.devices:
+        device.store.close()
