@@ -25,6 +25,7 @@ import importing
 import library
 import listing
 import mirroring
+import vaulting
 from generate import Prose, messages, zstd_ratio
 from measure import QUICK, Bench, Figure, LeftOut, Noted, Scale
 
@@ -39,6 +40,7 @@ GROUPS: dict[str, Callable[[Bench], Sequence[Figure | LeftOut | Noted]]] = {
     "latency": daemons.latency,
     "idle": daemons.idle,
     "files": files.figures,
+    "vault": vaulting.figures,
 }
 RESULTS = Path(__file__).with_name("results.json")
 HEADS = ("what", "ours", "yardstick", "ratio", "spread", "goal", "met")

@@ -58,6 +58,7 @@ class Summary(msgspec.Struct, kw_only=True):
     purged: set[str] = set()
     messages_added: int = 0
     messages_changed: int = 0
+    kept: dict[str, frozenset[str]] = {}
     left_out: dict[str, int] = {}
     faults: list[Fault] = []
     refused: list[Refused] = []
@@ -66,6 +67,7 @@ class Summary(msgspec.Struct, kw_only=True):
         """Count one session that was taken in."""
         self.messages_added += done.added
         self.messages_changed += done.changed
+        self.kept[done.session] = self.kept.get(done.session, done.kept) & done.kept
         if done.purged:
             self.purged.add(done.session)
         elif done.created:
@@ -85,6 +87,7 @@ class Summary(msgspec.Struct, kw_only=True):
                 "unchanged": len(self._unchanged),
             },
             "purged": sorted(self.purged),
+            "kept": {session: len(kept) for session, kept in sorted(self.kept.items()) if kept},
             "session_ids": sorted(self.new | self.changed | self.unchanged),
             "messages_added": self.messages_added,
             "left_out": dict(sorted(self.left_out.items())),
@@ -161,6 +164,10 @@ def _tell(summary: Summary, *, as_json: bool, single: bool) -> None:
             note(f"… and {len(summary.faults) - MAX_FAULTS_TOLD} more faults; --json lists all of them")
     if summary.deleted:
         note(f"{len(summary.deleted)} of them are deleted here and stay so; see `steno list --deleted`")
+    shorter = {session for session, kept in summary.kept.items() if kept}
+    if shorter:
+        count = sum(len(summary.kept[session]) for session in shorter)
+        note(f"Shorter than what is here, where {count} messages more stay: {_named(shorter)}")
     if summary.purged:
         note(f"Purged here and not taken in: {_named(summary.purged)}")
     if single:

@@ -107,7 +107,7 @@ def _rebuilt(home: Home, *, files_only: bool, progress: Progress) -> Outcome:
         done.kept = [str(path) for path in put_in_place(staged, home.database, backups=home.backups)]
     with Store(home.database, durability=settings.storage.durability) as store:
         adopt(store, home.sessions)
-        done.problems += _mirrored(store, home, progress)
+        done.problems += mirrored(store, home, progress)
         done.sessions, done.messages = store.count()
     done.aside = str(aside) if aside.exists() else None
     return done
@@ -130,6 +130,14 @@ def _lost(home: Home, device: str | None, last_seq: int) -> Former:
 
 
 async def _pull(home: Home, store: Store, found: Membership, progress: Progress) -> SyncReport:
+    try:
+        return await pulled(home, store, found, progress)
+    except (RemoteUnreachable, RemoteRefused, NoVault, OtherVault) as exc:
+        exc.hint = f"{exc.hint}; {_WITHOUT}"
+        raise
+
+
+async def pulled(home: Home, store: Store, found: Membership, progress: Progress) -> SyncReport:
     """Take in all that the remote holds. Nothing is sent: nobody knows yet whether this store will be."""
     from ..daemon.lock import vault_lock  # noqa: PLC0415
     from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
@@ -141,20 +149,16 @@ async def _pull(home: Home, store: Store, found: Membership, progress: Progress)
         progress.say(f"taking in what the remote holds: {store.last_seq:,} changes so far")
         return result
 
+    remote = open_remote(found.url)
     try:
-        remote = open_remote(found.url)
-        try:
-            engine = VaultEngine(
-                store, remote, vault=found.vault, keyring=HomeKeys(home, found, lock=lambda: vault_lock(home)),
-                now_ms=wall_ms, draw=secrets.token_bytes,
-                work=telling,
-            )  # fmt: skip
-            return await engine.pull()
-        finally:
-            await remote.close()
-    except (RemoteUnreachable, RemoteRefused, NoVault, OtherVault) as exc:
-        exc.hint = f"{exc.hint}; {_WITHOUT}"
-        raise
+        engine = VaultEngine(
+            store, remote, vault=found.vault, keyring=HomeKeys(home, found, lock=lambda: vault_lock(home)),
+            now_ms=wall_ms, draw=secrets.token_bytes,
+            work=telling,
+        )  # fmt: skip
+        return await engine.pull()
+    finally:
+        await remote.close()
 
 
 def _count(done: Outcome, store: Store, taken: Rebuilt) -> None:
@@ -162,7 +166,7 @@ def _count(done: Outcome, store: Store, taken: Rebuilt) -> None:
     done.from_files, done.edits, done.yielded = taken.messages, taken.edits, taken.yielded
 
 
-def _mirrored(store: Store, home: Home, progress: Progress) -> list[str]:
+def mirrored(store: Store, home: Home, progress: Progress) -> list[str]:
     """Let the directory be the new store's; return what is wrong with its files, which holds up nothing."""
     from ..sync.files.mirror import Mirror  # noqa: PLC0415
     from ..sync.files.reports import at_place  # noqa: PLC0415

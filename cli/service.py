@@ -24,6 +24,7 @@ from .terminal import local_time, note, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..daemon.client import Way
     from ..daemon.listener import Listening
 
 
@@ -84,14 +85,33 @@ def up(yes: bool, no_import: bool) -> None:
     _run_daemon(home, talk=True)
 
 
-@click.command(epilog="Example:  steno sync")
+@click.command(epilog=examples("steno sync", "steno sync --push", "steno sync --pull --force --yes"))
+@click.option("--push", is_flag=True, help="Only send what was written here.")
+@click.option("--pull", is_flag=True, help="Only take in what is new.")
+@click.option("--force", is_flag=True, help="With --pull: discard what was never sent from here, after a backup.")
+@click.option("--yes", "-y", is_flag=True, help="With --force: do not ask, also on a terminal.")
 @format_option
-def sync(as_json: bool) -> None:
-    """Send what was written here and take in what is new, now."""
+def sync(*, push: bool, pull: bool, force: bool, yes: bool, as_json: bool) -> None:
+    """Send what was written here and take in what is new, now.
+
+    With --force --pull this device becomes what the remote says: what was written here and never sent is discarded.
+    Before that everything is copied into the home's backups/. The daemon must not run; where the remote does not give
+    everything that was there, nothing is changed. The device goes on under another id.
+    """
+    if force and (push or not pull):
+        raise click.UsageError("--force goes with --pull alone")
+    if yes and not force:
+        raise click.UsageError("--yes goes with --force --pull")
     home = Home.from_environment()
     home.require()
+    if force:
+        from .pulling import pull_by_force  # noqa: PLC0415  only here
+
+        pull_by_force(home, yes=yes, as_json=as_json)
+        return
+    only = None if push == pull else "push" if push else "pull"
     client = control.running(home)
-    report = client.sync() if client is not None else msgspec.to_builtins(asyncio.run(_sync(home)))
+    report = client.sync(only=only) if client is not None else msgspec.to_builtins(asyncio.run(_sync(home, only)))
     if as_json:
         print_json(report)
     else:
@@ -255,7 +275,7 @@ def made_known(home: Home, device: str, *, as_json: bool) -> None:
     click.echo("Next:    `steno daemon start`, or `steno import FILE`")
 
 
-async def _sync(home: Home) -> Any:
+async def _sync(home: Home, only: Way | None) -> Any:
     import secrets  # noqa: PLC0415
 
     from ..daemon.lock import ProcessLock, vault_lock  # noqa: PLC0415
@@ -280,8 +300,9 @@ async def _sync(home: Home) -> Any:
             )
             mirror = FilesMirror(store, home.sessions)
             aside = _mirrored(mirror.start)
-            report = await engine.sync()
-            report.problems = (await engine.tend()).problems
+            report = await (engine.sync if only is None else engine.send if only == "push" else engine.pull)()
+            if only is None:
+                report.problems = (await engine.tend()).problems
             report.problems += aside or _mirrored(mirror.write_due)
             return report
     finally:

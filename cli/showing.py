@@ -43,7 +43,7 @@ def show(*, session: str, limit: int | None, skip: int, last: int | None, summar
                 shown["messages"] = [message_json(each) for each in messages]
             print_json(shown)
         else:
-            _print(header, messages, summary=summary)
+            print_session(header, messages, summary=summary)
 
 
 def _chosen(store: Store, session: str, *, skip: int, limit: int | None, last: int | None) -> Iterable[Message]:
@@ -52,7 +52,8 @@ def _chosen(store: Store, session: str, *, skip: int, limit: int | None, last: i
     return store.messages(session, skip=skip, limit=limit)
 
 
-def _print(session: SessionHeader, messages: Iterable[Message], *, summary: bool) -> None:
+def print_session(session: SessionHeader, messages: Iterable[Message], *, summary: bool = False) -> None:
+    """Print a session and some of its messages for people."""
     for name, value in _facts(session):
         click.echo(f"{name + ':':<14}{safe_line(value)}")
     if summary:

@@ -29,7 +29,8 @@ SESSIONS: Section = {
     "restore": ("writing:restore", "Bring back deleted sessions with their messages."),
     "purge": ("purging:purge", "Remove sessions, messages or histories for good."),
     "files": ("files:files", "Look after the session files: their state, their places, and editing them."),
-    "conflicts": ("conflicts:list_conflicts", "List what was edited differently on two devices."),
+    "conflicts": ("conflicts:list_conflicts", "List and settle what was edited differently on two devices."),
+    "history": ("history:history", "List what was written to a session, or show it as it was."),
 }
 DEVICES: Section = {
     "up": ("service:up", "Set everything up and run: the one command to start with."),

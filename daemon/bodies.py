@@ -75,6 +75,12 @@ class Resumption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     action: Literal["restore", "delete"]
 
 
+class ChosenValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/conflicts/{id}/restore``: the number of a value."""
+
+    value: int
+
+
 class NewMessageBody(NewMessage, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One message in the body of ``POST …/messages``."""
 

@@ -11,7 +11,8 @@ import hmac
 import http.client
 import secrets
 import socket
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -25,6 +26,9 @@ ANSWER_WITHIN_S = 30.0
 SYNC_WITHIN_S = 600.0
 FILES_WITHIN_S = 3600.0
 TAKEN_WITHIN_S = 120.0
+
+
+Way = Literal["push", "pull"]
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -59,9 +63,9 @@ class DaemonClient:
         """What the daemon says of itself."""
         return self.request("GET", "/v1/status")
 
-    def sync(self) -> dict[str, Any]:
-        """Push and pull now; returns what is done and what is pending."""
-        return self.request("POST", "/v1/sync", timeout_s=SYNC_WITHIN_S)
+    def sync(self, *, only: Way | None = None) -> dict[str, Any]:
+        """Push and pull now, or only one of them; returns what is done and what is pending."""
+        return self.request("POST", address("sync", only=only), timeout_s=SYNC_WITHIN_S)
 
     def repair(self) -> dict[str, Any]:
         """Publish again what the remote lost; returns what is done and what is pending."""
@@ -70,6 +74,34 @@ class DaemonClient:
     def retire(self, device: str) -> dict[str, Any]:
         """Adopt the log of a device that never comes back; returns what is done and what is pending."""
         return self.request("POST", address("devices", device, "retire"), timeout_s=SYNC_WITHIN_S)
+
+    def conflicts(self, session: str | None = None) -> Iterator[dict[str, Any]]:
+        """Every open conflict, or those of one session."""
+        cursor = None
+        while cursor != "":
+            page = self.request("GET", address("conflicts", session=session, cursor=cursor))
+            yield from page["conflicts"]
+            cursor = page["next"] or ""
+
+    def restore_conflict(self, conflict: str, value: int) -> dict[str, Any]:
+        """Write a value of a conflict again, by its number: it is shown and settled everywhere."""
+        return self.request("POST", address("conflicts", conflict, "restore"), body={"value": value})
+
+    def dismiss_conflict(self, conflict: str) -> dict[str, Any]:
+        """Settle a conflict by what is shown."""
+        return self.request("POST", address("conflicts", conflict, "dismiss"))
+
+    def history(self, session: str, *, message: str | None = None) -> Iterator[dict[str, Any]]:
+        """What was written to a session, or to one of its messages, in the order of arrival."""
+        cursor = None
+        while cursor != "":
+            page = self.request("GET", address("sessions", session, "history", message=message, cursor=cursor))
+            yield from page["entries"]
+            cursor = page["next"] or ""
+
+    def session_at(self, session: str, at: int | str) -> dict[str, Any]:
+        """A session with its messages as it was behind a number of its history, or at a time."""
+        return self.request("GET", address("sessions", session, "history", at=at))
 
     def files(self) -> dict[str, Any]:
         """How the session files stand."""

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 from aiohttp import web
 
+from ..storage.conflicts import dismiss, named, restore
 from ..storage.document import merge_patch
 from ..storage.errors import InvalidInput
 from ..storage.model import Json, check_message_id, check_session_id
@@ -31,6 +32,7 @@ from ..sync.vault.engine import VaultEngine
 from .bodies import (
     MAX_BODY_BYTES,
     PATCH_TYPES,
+    ChosenValue,
     MessagePatch,
     NewSession,
     Resumption,
@@ -43,7 +45,17 @@ from .bodies import (
 )
 from .guard import guard, proof
 from .listener import Listening, serve
-from .pages import FILTERS, MAX_PAGE, difference_page, filter_of, message_page, session_page
+from .pages import (
+    FILTERS,
+    MAX_PAGE,
+    conflict_page,
+    difference_page,
+    filter_of,
+    history_page,
+    message_page,
+    past_session,
+    session_page,
+)
 from .problem import HEADERS, problems
 
 __all__ = ["Api", "Listening", "make_app", "serve"]
@@ -117,6 +129,10 @@ def make_app(api: Api, *, token: str) -> web.Application:
         ("DELETE", message, routes.delete_message),
         ("GET", f"{session}/file", routes.show_file),
         ("POST", f"{session}/file", routes.take_file),
+        ("GET", f"{session}/history", routes.history),
+        ("GET", "/v1/conflicts", routes.list_conflicts),
+        ("POST", "/v1/conflicts/{id:[^/]+}/restore", routes.restore_conflict),
+        ("POST", "/v1/conflicts/{id:[^/]+}/dismiss", routes.dismiss_conflict),
         ("GET", "/v1/search", routes.search),
         ("GET", "/v1/files", routes.files),
         ("GET", "/v1/files/verify", routes.verify_files),
@@ -156,9 +172,12 @@ class _Routes:
         return _json(msgspec.json.encode(self._api.status()))
 
     async def sync(self, request: web.Request) -> web.Response:
-        """Push and pull now; the answer comes when that is done."""
-        _parameters(request, ())
-        return _json(msgspec.json.encode(await self._api.on_vault(VaultEngine.sync)))
+        """Push and pull now, or only one of them; the answer comes when that is done."""
+        only = _one(_parameters(request, ("only",)), "only")
+        ways = {None: VaultEngine.sync, "push": VaultEngine.send, "pull": VaultEngine.pull}
+        if only not in ways:
+            raise InvalidInput("only must be push or pull")
+        return _json(msgspec.json.encode(await self._api.on_vault(ways[only])))
 
     async def devices(self, request: web.Request) -> web.Response:
         """The devices of the vault."""
@@ -269,6 +288,44 @@ class _Routes:
             return message_json(store.get_message(session, message))
 
         return await self._api.answer(delete)
+
+    async def history(self, request: web.Request) -> web.Response:
+        """What was written to a session; with ``at`` the session as it was then."""
+        given_ = _parameters(request, ("limit", "cursor", "message", "at"))
+        session, message, at = _session(request), _one(given_, "message"), _one(given_, "at")
+        cursor, limit = _one(given_, "cursor") or "", _limit(given_)
+        if at is None:
+            return await self._api.answer(
+                lambda store: history_page(store, session, message=message, cursor=cursor, limit=limit)
+            )
+        if message is not None or cursor or limit is not None:
+            raise InvalidInput("at shows the whole session: it goes without message, cursor and limit")
+        return await self._api.answer(lambda store: past_session(store, session, at=at))
+
+    async def list_conflicts(self, request: web.Request) -> web.Response:
+        given_ = _parameters(request, ("limit", "cursor", "session"))
+        session, cursor, limit = _one(given_, "session"), _one(given_, "cursor") or "", _limit(given_)
+        return await self._api.answer(lambda store: conflict_page(store, session=session, cursor=cursor, limit=limit))
+
+    async def restore_conflict(self, request: web.Request) -> web.Response:
+        """Write a value of a conflict again, by its number, and say which."""
+        _parameters(request, ())
+        session, message, field = named(_segment(request, 3))
+        number = decoded(await body_of(request), ChosenValue).value
+        return await self._api.answer(
+            lambda store: msgspec.to_builtins(restore(store, session, message, field, number=number))
+        )
+
+    async def dismiss_conflict(self, request: web.Request) -> web.Response:
+        """Settle a conflict by what is shown, and say what that is."""
+        _parameters(request, ())
+        session, message, field = named(_segment(request, 3))
+
+        def settle(store: Store) -> Json:
+            (settled,) = dismiss(store, session, message, field)
+            return msgspec.to_builtins(settled.shown)
+
+        return await self._api.answer(settle)
 
     async def search(self, request: web.Request) -> web.Response:
         """Find messages and sessions; the filters of the list narrow it down."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from ..storage.audit import AuditEntry
+from ..storage.conflicts import placed
 from ..storage.errors import InvalidInput, SessionNotFound
+from ..storage.history import as_it_was, entries, seq_before
 from ..storage.listing import Filter, listed
 from ..storage.model import check_status, parse_time
 from ..storage.rows import MESSAGE_COLUMNS, MessageRow, message
@@ -31,6 +35,8 @@ FILTERS = ("title", "provider", "model", "status", "user_id", "project", "tag")
 _BEYOND = 1 << 62
 _Whole = Annotated[int, msgspec.Meta(ge=0, lt=_BEYOND)]
 _SessionPlace = tuple[_Whole, str]
+_ConflictPlace = tuple[_Whole, _Whole, _Whole, str]
+_HistoryPlace = tuple[_Whole, _Whole]
 _MessagePlace = tuple[Literal["newer", "older"], str]
 _Place = TypeVar("_Place")
 
@@ -88,6 +94,55 @@ def message_page(
     following = _cursor((way, rows[-1].id)) if more else None
     shown = rows[::-1] if older else rows
     return {"messages": [message_json(message(row)) for row in shown], "next": following}
+
+
+def conflict_page(
+    store: Store, *, session: str | None = None, cursor: str = "", limit: int | None = None
+) -> dict[str, Any]:
+    """Open conflicts, the last one first; ``session`` alone, where one is named."""
+    limit = limit or DEFAULT_SESSIONS
+    after = _place(cursor, _ConflictPlace) if cursor else None
+    found = list(islice(placed(store, session, after=after), limit + 1))
+    shown, more = found[:limit], found[limit:]
+    following = _cursor(shown[-1][0]) if more else None
+    return {"conflicts": [msgspec.to_builtins(each) for _, each in shown], "next": following}
+
+
+def history_page(
+    store: Store, session: str, *, message: str | None = None, cursor: str = "", limit: int | None = None
+) -> dict[str, Any]:
+    """What was written to a session, or to one of its messages, in the order of arrival.
+
+    Raises `SessionNotFound`, `MessageNotFound` and `InvalidInput`.
+    """
+    limit = limit or MAX_PAGE
+    seen = _place(cursor, _HistoryPlace) if cursor else (0, 0)
+    shown: list[AuditEntry] = []
+    following = None
+    at = (0, 0)
+    for each in entries(store, session, message=message):
+        place = (each.seq, at[1] + 1 if each.seq == at[0] else 1)
+        if place > seen:
+            if len(shown) == limit:
+                following = _cursor(at)
+                break
+            shown.append(each)
+        at = place
+    return {"entries": [msgspec.to_builtins(each) for each in shown], "next": following}
+
+
+def past_session(store: Store, session: str, *, at: str) -> dict[str, Any]:
+    """A session with its messages as it was: ``at`` is a number of its history, or a time.
+
+    Raises `SessionNotFound` and `InvalidInput`.
+    """
+    with store.transaction():
+        if at.isascii() and at.isdigit() and len(at) < 19:
+            seq = int(at)
+        else:
+            seq = seq_before(store, session, at_ms=parse_time(at))
+        past = as_it_was(store, session, seq)
+    return {**session_json(past.header), "messages": [message_json(each) for each in past.messages], "seq": seq}
 
 
 def difference_page(store: Store, root: Path, *, cursor: str = "", limit: int | None = None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _NEVER = Stamp(-1, 0, "")
 class Written(msgspec.Struct, frozen=True):
     """One value, who wrote it, and when by that device's clock. ``removed``: the field was taken away.
 
-    ``number`` counts the values of a conflict from 1 on, the oldest first, so that one that arrives rarely moves others.
+    ``number`` counts the values of a conflict from 1 on, the oldest first: what arrives later seldom moves them.
     """
 
     value: Json
@@ -202,7 +202,7 @@ def _write(store: Store, session: SessionRow, row: MessageRow | None, path: str,
     edit = Edit(store, session)
     name = _head(path)
     if path == "deleted" and row is not None:
-        edit.set(path, _deletion_of(store, session, row, chosen.written.value is not None), message=row)
+        edit.set(path, _deletion_of(store, session, row, deleted=chosen.written.value is not None), message=row)
     elif name in DOCUMENTS and "/" in path:
         edit.set_leaves(name, [(path.removeprefix(name), chosen.text)], message=row)
     else:
@@ -222,7 +222,7 @@ def _keep(store: Store, session: SessionRow, row: MessageRow | None, path: str) 
     if path in VECTORS and row is None:
         _keep_vector(store, session, edit, path)
     elif path == "deleted" and row is not None:
-        edit.set(path, _deletion_of(store, session, row, deleted_ms(store, row) is not None), message=row)
+        edit.set(path, _deletion_of(store, session, row, deleted=deleted_ms(store, row) is not None), message=row)
     else:
         edit.set(path, load(store, session.no, row, path).shown, message=row)
         if path == "content" and row is not None and row.hidden & HIDDEN_ITSELF:
@@ -231,7 +231,7 @@ def _keep(store: Store, session: SessionRow, row: MessageRow | None, path: str) 
     edit.finish()
 
 
-def _deletion_of(store: Store, session: SessionRow, row: MessageRow, deleted: bool) -> bytes:  # noqa: FBT001
+def _deletion_of(store: Store, session: SessionRow, row: MessageRow, *, deleted: bool) -> bytes:
     """The text of a message's ``deleted`` by someone who knows all that its content was."""
     if not deleted:
         return b"null"
@@ -260,15 +260,13 @@ def _keep_leaf(store: Store, session: SessionRow, row: MessageRow | None, name: 
             edit.set_leaves(name, [(where, text)], message=row)
             edit.finish()
             return
-    # What is shown above or below it goes with it: take it away, and put all back as it was.
-    for wanted in (patched(whole, [(where, REMOVED)]), whole):
-        edit = Edit(store, session)
-        if wanted is whole:
-            again = None if row is None else store.message_row(session, row.id)
-            edit.set_document(name, whole, message=again)
-        else:
-            edit.set_leaves(name, [(where, REMOVED)], message=row)
-        edit.finish()
+    # What is shown below it would go: take it away, and put all back as it was.
+    edit = Edit(store, session)
+    edit.set_leaves(name, [(where, REMOVED)], message=row)
+    edit.finish()
+    edit = Edit(store, session)
+    edit.set_document(name, whole, message=None if row is None else store.message_row(session, row.id))
+    edit.finish()
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -36,6 +36,8 @@ UPDATE clock SET
 RETURNING seq, hlc
 """
 
+_DEVICE = "SELECT value FROM meta WHERE key = 'device'"
+
 
 def wall_ms() -> int:
     """Milliseconds since 1970 by this machine's clock."""
@@ -119,6 +121,9 @@ class Database:
         self.now_ms = now_ms
         self.random = random
         self.depth = 0
+        self.device = self.store_name = ""
+        self._devices: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
         self._transaction = Transaction(self)
         self._lock_file: Any = None
         self._wants_lock = not FIXED and not read_only
@@ -129,11 +134,7 @@ class Database:
                 raise NoHome(home=str(self.path.parent))
             if not read_only:
                 self._identify()
-            self.device = self.meta("device")
-            self.store_name = self.meta("store")
-            self._devices: dict[int, str] = {}
-            self._numbers: dict[str, int] = {}
-            self._load_devices()
+            self.look_who()
         except dbapi.Error as exc:
             self.connection.close()
             raise translated(exc, self.path) from exc
@@ -162,6 +163,8 @@ class Database:
         self.lock()
         try:
             self.write("BEGIN IMMEDIATE")
+            if self._writer.execute(_DEVICE).fetchone() != (self.device,):  # another process gave the store a new id
+                self.look_who()
         except BaseException:
             self.abandon()  # a signal may have come when it had begun
             raise
@@ -263,6 +266,12 @@ class Database:
     def former_devices(self) -> list[str]:
         """The ids that this store had before it was restored from a backup, the last one first."""
         return self.meta("formerly").split()
+
+    def look_who(self) -> None:
+        """Learn under which id this store writes now."""
+        self.device = self.meta("device")
+        self.store_name = self.meta("store")
+        self._load_devices()
 
     def device_no(self, device: str) -> int:
         """The local number of a device; 0 is the one that this store was made by. A new device needs a transaction."""

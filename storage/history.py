@@ -1,19 +1,22 @@
-"""A session as it was at a number of the feed: the base of a three-way merge.
+"""A session as it was at a number of the feed: the base of a three-way merge, and what people look back at.
 
 Nothing is rebuilt by undoing: every state that a register had is kept with the span in which
-it stood, and every message keeps the number at which it arrived (tests/unit/test_history.py).
+it stood, and every message keeps the number at which it arrived (tests/unit/test_history.py,
+tests/unit/test_cli_history.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
-from .deletion import in_force, message_deleted, session_hidden
+from .audit import AuditEntry, audit
+from .deletion import Vector, in_force, message_deleted, session_hidden
 from .document import leaves
-from .model import Message, SessionHeader, automatic_title, plain_text
+from .errors import InvalidInput, SessionNotFound
+from .model import Message, SessionHeader, automatic_title, format_ms, parse_time, plain_text
 from .registers import EMPTY, Known, Register, value_of
 from .rows import (
     HIDDEN_FOR_EVER,
@@ -25,8 +28,9 @@ from .rows import (
     header,
     json_column,
     message,
+    size_bytes,
 )
-from .stamps import BY_HAND
+from .stamps import BY_HAND, Stamp
 from .state import StateWire, birth_stamps, document, from_wire, implied, load
 from .store import Store
 
@@ -83,11 +87,8 @@ class Past:
     def messages(self) -> Iterator[tuple[MessageRow, Message]]:
         """The messages that were shown then, in the order of now, each with its row of now: read anew each time."""
         deleted, cleared = (in_force(self.register(None, path)) for path in ("deleted", "cleared"))
-        births = {row.no: birth_stamps(self._store, row) for row in self._born()} if deleted or cleared else {}
-        outside = deleted is not None and any(
-            any(stamp.rank == BY_HAND for stamp in stamps) and not deleted.has(stamps) for stamps in births.values()
-        )
-        if session_hidden(deleted, outside):
+        births = self._births() if deleted or cleared else {}
+        if _hidden(deleted, births):
             return
         vectors = [vector for vector in (deleted, cleared) if vector]
         for row in self._born():
@@ -96,6 +97,14 @@ class Past:
             if row.edited and message_deleted(self.register(row, "deleted"), self.register(row, "content")) is not None:
                 continue
             yield row, message(self._as_it_was(row))
+
+    def deleted_at(self) -> str | None:
+        """When the session was deleted, where it was then."""
+        deleted = in_force(self.register(None, "deleted"))
+        return format_ms(deleted.at_ms) if deleted and _hidden(deleted, self._births()) else None
+
+    def _births(self) -> dict[int, list[Stamp]]:
+        return {row.no: birth_stamps(self._store, row) for row in self._born()}
 
     def _born(self) -> Iterator[MessageRow]:
         rows = self._store.message_rows(self._session.no, hidden=True)
@@ -148,4 +157,79 @@ class Past:
         return {path: register for path, register in found.items() if register.open}
 
 
+def _hidden(deleted: Vector | None, births: Mapping[int, list[Stamp]]) -> bool:
+    outside = deleted is not None and any(
+        any(stamp.rank == BY_HAND for stamp in stamps) and not deleted.has(stamps) for stamps in births.values()
+    )
+    return session_hidden(deleted, outside)
+
+
 _PLAIN = ("title", "status", "provider", "model", "user_id")
+_LOOK = "see `steno history`"
+
+
+class AsItWas(NamedTuple):
+    """What a session showed then: no messages while it was deleted."""
+
+    header: SessionHeader
+    messages: list[Message]
+
+
+def entries(store: Store, session_id: str, *, message: str | None = None) -> Iterator[AuditEntry]:
+    """What was written to a session, or to one of its messages, in the order in which it arrived here.
+
+    Raises `SessionNotFound`, and `MessageNotFound` for a message that never was there.
+    """
+    found = audit(store, session_id)
+    if message is None:
+        return found
+    session = store.find(session_id)
+    if session is None:
+        raise SessionNotFound(ref=session_id)
+    store.message_row(session, message)
+    return (each for each in found if each.message == message)
+
+
+def seq_before(store: Store, session_id: str, *, at_ms: int) -> int:
+    """The number of the feed before anything arrived in a session that was written later than a time.
+
+    Nothing that was written later is in what the session showed then. Raises as `entries`, and `InvalidInput` where
+    nothing was written yet.
+    """
+    seq = 0
+    for each in entries(store, session_id):
+        if parse_time(each.at) > at_ms:
+            break
+        seq = each.seq
+    if not seq:
+        raise InvalidInput(f"session {session_id} was not here yet at {format_ms(at_ms)}", hint=_LOOK)
+    return seq
+
+
+def as_it_was(store: Store, session_id: str, seq: int) -> AsItWas:
+    """A session, deleted or not, as it was at a number of the feed. Needs one transaction.
+
+    Raises `SessionNotFound`, and `InvalidInput` where the session was not here yet, and for a past that was purged.
+    """
+    row = store.find(session_id)
+    if row is None:
+        raise SessionNotFound(ref=session_id)
+    [born_seq] = store.one("SELECT born_seq FROM sessions WHERE no = ?", (row.no,))
+    if not born_seq <= seq <= store.last_seq:
+        raise InvalidInput(f"session {session_id} has no change {seq}", hint=_LOOK)
+    if seq < row.history_seq:
+        raise InvalidInput(
+            f"what session {session_id} was before change {row.history_seq} is purged", hint="name that or a later one"
+        )
+    past = Past(store, row, seq)
+    messages = [shown for _, shown in past.messages()]
+    times = [parse_time(each.at) for each in entries(store, session_id) if each.seq <= seq]
+    header_then = msgspec.structs.replace(
+        past.header(),
+        message_count=len(messages),
+        size_bytes=size_bytes(*(content_column(each.content) for each in messages)),
+        updated_at=format_ms(max(times)),
+        deleted_at=past.deleted_at(),
+        incomplete=False,
+    )
+    return AsItWas(header_then, messages)

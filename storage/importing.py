@@ -37,13 +37,17 @@ _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What taking a transcript in did: nothing where an earlier life of the session was ``purged``."""
+    """What taking a transcript in did: nothing where an earlier life of the session was ``purged``.
+
+    ``kept`` are the messages that came from a source before and that this transcript lacks: they stay.
+    """
 
     session: str
     created: bool
     added: int
     changed: int
     purged: bool = False
+    kept: frozenset[str] = frozenset()
 
 
 def take_in(store: Store, transcript: Transcript) -> Imported:
@@ -72,8 +76,8 @@ def take_in(store: Store, transcript: Transcript) -> Imported:
             row = store.find(transcript.id)
         assert row is not None
         changed = 0 if created else _update_header(store, row, transcript)
-        added, edited = _messages(store, row, transcript, created=created)
-        return Imported(transcript.id, created, added, changed + edited)
+        added, edited, kept = _messages(store, row, transcript, created=created)
+        return Imported(transcript.id, created, added, changed + edited, kept=kept)
 
 
 def _checked(transcript: Transcript) -> Transcript:
@@ -110,8 +114,10 @@ def _update_header(store: Store, row: SessionRow, transcript: Transcript) -> int
     return int(edit.written)
 
 
-def _messages(store: Store, row: SessionRow, transcript: Transcript, *, created: bool) -> tuple[int, int]:
-    """How many messages were added, and how many changed."""
+def _messages(
+    store: Store, row: SessionRow, transcript: Transcript, *, created: bool
+) -> tuple[int, int, frozenset[str]]:
+    """How many messages were added, how many changed, and which the transcript lacks."""
     here: dict[str, MessageRow] = {}
     if not created:
         sql = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE session = ?"  # noqa: S608
@@ -122,7 +128,9 @@ def _messages(store: Store, row: SessionRow, transcript: Transcript, *, created:
         if new.id in here:
             edited += _update(store, row, here[new.id], new)
     insert_derived(store, row, fresh, default_ms=transcript.created_ms)
-    return len(fresh), edited
+    named = {new.id for new in transcript.messages}
+    lacking = (each for each in here.values() if each.author % 4 == DERIVED and not each.hidden)
+    return len(fresh), edited, frozenset(each.id for each in lacking if each.id not in named)
 
 
 def insert_derived(store: Store, row: SessionRow, fresh: list[NewMessage], *, default_ms: int) -> None:

@@ -19,9 +19,9 @@ from .lines import Header, Line, ParsedFile
 class Accepted(msgspec.Struct, frozen=True):
     """The last accepted save of a rev: every line with its id; ``given`` are the ids that we gave.
 
-    ``anew`` names, for a line whose message cannot be shown again, the message that stands for it. ``dropped`` are
-    lines of earlier saves of the rev that this one has not, as they were last. Of what was purged since only its id
-    remains, in ``given``.
+    ``anew`` names, for a line whose message cannot be shown again, the message that stands for it, also where that was
+    purged or is not in this save. ``dropped`` are lines of earlier saves of the rev that this one has not, as they were
+    last. Of what was purged since only its id remains, in ``given`` and ``anew``.
     """
 
     header: Header | None
@@ -44,6 +44,7 @@ def accepted(mine: ParsedFile, ids: Sequence[str], previous: Accepted | None = N
         shown = set(ids)
         dropped = [line for line in (*previous.lines, *previous.dropped) if line.id not in shown]
         given |= previous.given & {line.id for line in dropped} | _forgotten(previous)
+        anew = {**previous.anew, **anew}
     return Accepted(mine.header, named, frozenset(given), anew, dropped)
 
 

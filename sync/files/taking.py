@@ -130,7 +130,8 @@ class Taking:
         relative = self._directory.relative(path)
         record = self._ledger.at(relative)
         if record is None and (now := self._under_other_name(relative)):
-            if not self._take_displaced(Displaced(self._directory.place(now.path), path)):
+            # Half a file would stand in the place of a whole one, with an editor that goes on writing to it.
+            if is_open_for_writing(path) or not self._take_displaced(Displaced(self._directory.place(now.path), path)):
                 self.unsettled.add(path)
                 return None
             return now.session

@@ -152,6 +152,23 @@ class VaultEngine:
             await self._scrub()
             return await self._finish(report)
 
+    async def send(self) -> SyncReport:
+        """Send what was written here and take nothing in; nothing where another store writes under our id."""
+        async with self._busy:
+            report = SyncReport()
+            await self._verify()
+            self._keys.refresh()
+            listing = await self._remote.list(LOG)
+            plan, _ = await self._work(lambda: self._plan(listing))
+            self._unsettled = bool(plan.strange)
+            if plan.strange:
+                self._standing = _problems(plan)
+            else:
+                await self._send_pending(report)
+                await self._push(report)
+                await self._scrub()
+            return await self._finish(report)
+
     async def pull(self) -> SyncReport:
         """Look what is new and take it in: one LIST where nothing is."""
         async with self._busy:
@@ -256,11 +273,18 @@ class VaultEngine:
             await self._heal(report, unreadable=damaged)
             if any(name.startswith(DEVICES) for name in damaged):
                 await self.peers.exchange()
+            await self._work(lambda: self._let_go(damaged))
             for name in await self._work(lambda: self._ledger.given_up(damaged)):
                 await self._remote.delete(name)
             await self._push(report)
             await self._pull(report)
             return await self._finish(report)
+
+    def _let_go(self, damaged: Collection[str]) -> None:
+        """Give up those of our segments that do not open and for which another device stands by now."""
+        for name in map(SegmentName.parse, damaged):
+            if name is not None and name.device == self._store.device:
+                self._ledger.let_go(name)
 
     async def _verify(self) -> None:
         """Make sure, once, that the remote is the vault that this home belongs to."""

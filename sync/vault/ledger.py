@@ -413,6 +413,14 @@ class Ledger:
                 self.store.execute("DELETE FROM objects WHERE vault = ? AND name = ?", (self.vault, name))
                 self._set_state(name, _DELETED)
 
+    def let_go(self, name: SegmentName) -> bool:
+        """Give up a segment for which another device stands; False where nobody does."""
+        spans = [span for each in self.healed() for span in each.stands_for.get(name.device, [])]
+        if not Ranges.of(*spans).covers(name.first, name.last):
+            return False
+        self.give_up([name.path])
+        return True
+
     def keep_gaps(self, devices_with_holes: set[str]) -> None:
         """Tell the store up to where it knows those devices, for what a deletion says that it knew."""
         known = dict(self.store.execute("SELECT device, clock FROM gaps").fetchall())

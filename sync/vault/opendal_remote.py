@@ -21,8 +21,10 @@ import contextlib
 import errno
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Generator
+from email.utils import parsedate_to_datetime
 from http.client import responses
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +34,7 @@ from opendal import exceptions as foreign
 from opendal.layers import RetryLayer, TimeoutLayer
 
 from ...storage.errors import InvalidInput, ObjectDamaged, ObjectMissing, RemoteRefused, RemoteUnreachable, StenoError
+from ...storage.model import format_ms
 from .deadlines import TIMEOUT_S, TRANSFER_TIMEOUT_S, in_thread
 from .names import MAX_OBJECT_BYTES, check_name
 
@@ -40,6 +43,11 @@ MAX_LISTED = 1_000_000
 
 _READ_BYTES = 1024 * 1024
 _REASON_LENGTH = 160
+_SKEW_S = 300
+_DATE = re.compile(r'"date": "([^"]{1,40})"')
+_CERTIFICATE = re.compile(
+    r"certificate (?:has )?(?:expired|(?:is )?not (?:yet )?valid)|NotValidYet|CertExpired", re.IGNORECASE
+)
 _LET_GO_S = 0.1
 _REFUSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 _REFUSING_STATUS = {401, 402, 403, 413, 507}
@@ -260,9 +268,28 @@ def translated(exc: Exception, *, remote: str, wanted: str | None = None) -> Ste
     code = exc.errno if isinstance(exc, OSError) and exc.errno else _number(r"\(os error (\d+)\)", text)
     status = _status(exc)
     if kind in {"PermissionDenied", "ConfigInvalid"} or code in _REFUSING or status in _REFUSING_STATUS:
-        return RemoteRefused(remote=remote, reason=one_line(exc))
+        return RemoteRefused(remote=remote, reason=one_line(exc) + _on_the_clock(text))
     retry_after_s = _number(r'"retry-after": "(\d{1,9})"', text)
-    return RemoteUnreachable(remote=remote, reason=one_line(exc), retry_after_s=retry_after_s)
+    return RemoteUnreachable(remote=remote, reason=one_line(exc) + _on_the_clock(text), retry_after_s=retry_after_s)
+
+
+def _on_the_clock(text: str) -> str:
+    """What an error says of this machine's clock, where that may be why: signatures and certificates are dated."""
+    now_s = time.time()
+    if _CERTIFICATE.search(text):
+        return f"; is this machine's clock right? It says {format_ms(int(now_s * 1000))}"
+    dated = _DATE.search(text)
+    try:
+        there_s = parsedate_to_datetime(dated[1]).timestamp() if dated else now_s
+    except ValueError:
+        return ""
+    apart_s = round(abs(now_s - there_s))
+    if apart_s < _SKEW_S:
+        return ""
+    apart = f"{apart_s // 86_400:,} days" if apart_s >= 2 * 86_400 else f"{apart_s // 60:,} minutes"
+    return (
+        f"; this machine's clock is {apart} {'behind' if now_s < there_s else 'ahead of'} the service's: set it right"
+    )
 
 
 def one_line(exc: Exception) -> str:

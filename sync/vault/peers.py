@@ -65,6 +65,20 @@ class _Needs(msgspec.Struct, frozen=True):
     needs: _Number = 0
 
 
+def known(ledger: Ledger) -> dict[str, DeviceRecord]:
+    """The records that were last read, this device's own among them."""
+    return {device: msgspec.json.decode(record, type=DeviceRecord) for device, _, record in ledger.peers()}
+
+
+def claimed(ledger: Ledger) -> dict[str, Ranges]:
+    """The publications of each log that the devices have, together."""
+    found: dict[str, Ranges] = {}
+    for record in known(ledger).values():
+        for device, spans in record.applied.items():
+            found[device] = found.get(device, Ranges()) | Ranges.of(*spans)
+    return found
+
+
 class Peers:
     """Writes the record of this device and reads those of the others."""
 
@@ -105,7 +119,7 @@ class Peers:
 
     def known(self) -> dict[str, DeviceRecord]:
         """The records that were last read, this device's own among them."""
-        return {device: msgspec.json.decode(record, type=DeviceRecord) for device, _, record in self._ledger.peers()}
+        return known(self._ledger)
 
     def needed(self) -> int:
         """The least version of segments that somebody asks everybody for, who writes."""
@@ -113,11 +127,7 @@ class Peers:
 
     def claimed(self) -> dict[str, Ranges]:
         """The publications of each log that the other devices have, together."""
-        found: dict[str, Ranges] = {}
-        for record in self.known().values():
-            for device, spans in record.applied.items():
-                found[device] = found.get(device, Ranges()) | Ranges.of(*spans)
-        return found
+        return claimed(self._ledger)
 
     def _numbers(self) -> dict[str, int]:
         return {device: n for device, n, _ in self._ledger.peers()}

@@ -100,13 +100,18 @@ class Rewriter:
             await self._replace([name], problems)
 
     async def _replace(self, inputs: list[SegmentName], problems: list[str]) -> bool:
-        """Let one new segment stand for some that lie side by side; False where one of them cannot be read."""
+        """Let one new segment stand for some that lie side by side; False where one of them cannot be read.
+
+        One that is gone and that others stand for is given up instead.
+        """
         contents: list[bytes] = []
         for name in inputs:
             try:
                 sealed = await self._remote.get(name.path)
                 contents.append(await self._work(lambda name=name, sealed=sealed: self._content(name, sealed)))
             except (ObjectMissing, ObjectDamaged, NewerFormat, UnknownKey) as exc:
+                if isinstance(exc, ObjectMissing) and await self._work(lambda name=name: self._ledger.let_go(name)):
+                    return True
                 problems.append(str(exc))
                 return False
         level = min(max(name.level for name in inputs) + 1, MAX_LEVEL)

@@ -393,6 +393,7 @@ def test_it_reads_what_the_commands_wrote(
     assert [message["content"] for message in exported[0]["messages"]] == ["Wie geht das?\n\n☕", "So."]
 
 
+@pytest.mark.fault(43)
 async def test_what_a_later_program_adds_is_passed_over(tmp_path: Path):
     vault, people = await lived(5, tmp_path)
     device, clock = "later0000000", (vault.now_ms << 16) + 1

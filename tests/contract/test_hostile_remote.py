@@ -192,6 +192,7 @@ def named(device: str, first: int, last: int | None = None, *, level: int = 0, e
 # Bits and lengths
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("damaged", [flips, cuts])
 async def test_no_damage_to_a_segment_is_taken_for_content(vault: Vault, damaged: Callable[[bytes], Iterator[bytes]]):
     victim = vault.victim()
@@ -233,6 +234,7 @@ async def test_no_damage_to_a_key_opens_another_or_says_that_the_passphrase_is_w
         assert found in (None, vault.keyring)
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("damaged", [flips, cuts])
 async def test_nothing_is_read_or_sent_where_vault_json_is_damaged(
     vault: Vault, damaged: Callable[[bytes], Iterator[bytes]]
@@ -249,6 +251,7 @@ async def test_nothing_is_read_or_sent_where_vault_json_is_damaged(
     assert victim.remote.requests.keys() == {"get"}
 
 
+@pytest.mark.fault(7)
 async def test_the_others_are_applied_where_one_is_damaged(vault: Vault):
     for name in vault.log:
         victim = vault.victim()
@@ -287,6 +290,7 @@ async def test_a_segment_in_the_place_of_the_vault_or_of_a_key_is_refused(vault:
         assert victim.state in (await vault.state_without(vault.log[0]), [])
 
 
+@pytest.mark.fault(34)
 async def test_an_object_under_another_name_is_not_applied(vault: Vault):
     for path in vault.log:
         name = SegmentName.parse(path)
@@ -362,6 +366,7 @@ def _with_size(frame: bytes, size: int) -> bytes:
     return frame[:5] + (size - 256).to_bytes(2, "little") + frame[7:]
 
 
+@pytest.mark.fault(28, 37)
 @pytest.mark.parametrize(("content", "packed"), [pytest.param(*each[1:], id=each[0]) for each in bombs()])
 async def test_what_unfolds_without_end_is_set_aside(vault: Vault, content: bytes, packed: bool):
     name = named("q" * 12, 1)
@@ -396,6 +401,7 @@ LISTED: dict[str, Callable[[int], str]] = {
 }
 
 
+@pytest.mark.fault(37, 38)
 @pytest.mark.parametrize("kind", LISTED)
 async def test_names_without_end_cost_few_requests_and_little_memory(vault: Vault, kind: str):
     """What comes from a device that was heard of before is applied all the same."""
@@ -434,6 +440,7 @@ async def test_a_new_device_finds_what_is_right_among_much_that_is_not(vault: Va
     assert (await victim.pull()).problems == []
 
 
+@pytest.mark.fault(6)
 async def test_what_is_listed_and_not_there_is_asked_for_ever_more_seldom(vault: Vault):
     victim = vault.victim()
     names = [_segment(Q, at, at, 0) for at in range(1, 3 * MOST_MISSES)]

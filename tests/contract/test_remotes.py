@@ -291,6 +291,7 @@ async def test_two_vaults_share_a_database(database: Place, opened: Open):
     assert (await first.get("log/a"), await first.list("log/")) == (b"first", ["log/a"])
 
 
+@pytest.mark.fault(30)
 async def test_a_redis_without_room_refuses_and_still_gives(redis_url: str, redis_prefix: str, opened: Open):
     import redis
 
@@ -318,6 +319,7 @@ async def test_an_object_that_redis_threw_out_is_missing(redis_url: str, redis_p
         await remote.get("log/a")
 
 
+@pytest.mark.fault(30)
 async def test_a_postgres_without_room_refuses(postgres_url: str, opened: Open):
     import psycopg
 
@@ -340,6 +342,7 @@ async def test_devices_that_make_the_table_at_once_all_put(postgres_url: str, op
     assert len(await remotes[0].list("log/")) == 8
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("more", ["?prefix=x", "?table=x"], ids=DATABASES)
 async def test_credentials_that_a_database_does_not_know_are_refused_and_not_repeated(
     more: str, redis_url: str, postgres_url: str, opened: Open
@@ -446,6 +449,7 @@ MUCH = 150_000
 DATA = os.urandom(300_000)
 
 
+@pytest.mark.fault(4, 32)
 async def test_a_put_that_is_cut_off_is_not_there_or_on_webdav_in_part_and_can_be_repeated(
     wire: Wire, wired: Remote, server: Place
 ):
@@ -464,6 +468,7 @@ async def test_a_put_that_is_cut_off_is_not_there_or_on_webdav_in_part_and_can_b
     assert await wired.get("log/b") == DATA
 
 
+@pytest.mark.fault(5, 32)
 async def test_a_put_whose_answer_was_lost_is_there_and_can_be_repeated(wire: Wire, wired: Remote, server: Place):
     await wired.put("log/a", b"x")
     wire.failing = "lost answer"
@@ -476,6 +481,7 @@ async def test_a_put_whose_answer_was_lost_is_there_and_can_be_repeated(wire: Wi
     assert await wired.get("log/b") == DATA
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("server", DATABASES, indirect=True)  # the deadlines of OpenDAL's services are minutes
 async def test_a_database_that_falls_silent_is_unreachable_in_time(wire: Wire, wired: Remote):
     await wired.put("log/a", b"x")
@@ -538,6 +544,7 @@ def refusing(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
         yield request.param, url
 
 
+@pytest.mark.fault(29, 30, 32)
 @pytest.mark.parametrize("kind", ["s3", "webdav"])
 async def test_what_a_server_answers_becomes_one_of_our_errors(kind: str, refusing: tuple[int, str], opened: Open):
     status, url = refusing

@@ -99,6 +99,7 @@ def saved(pair: Pair, place: Path) -> Path:
 ALL = ["one", "two, synced", "three, of the other"]
 
 
+@pytest.mark.fault(10)
 def test_after_a_restoration_and_a_sync_no_message_is_lost_on_either_device(pair: Pair, saved: Path) -> None:
     laptop, desktop = pair
     laptop.steno("backup", "--restore", str(saved))
@@ -129,6 +130,7 @@ def test_what_was_never_sent_before_the_backup_is_sent_after_it(pair: Pair, plac
     assert equal(laptop, desktop)
 
 
+@pytest.mark.fault(10)
 def test_a_segment_that_was_about_to_be_sent_at_the_backup_is_sent_once(pair: Pair, place: Path) -> None:
     laptop, desktop = pair
     with laptop.store(write=True) as store:
@@ -208,6 +210,7 @@ def test_files_that_are_newer_than_the_backup_are_taken_in_and_none_is_taken_for
         assert f'"rev":"{store.store_name}.' in lonely.file("s").read_text(encoding="utf-8")
 
 
+@pytest.mark.fault(10)
 def test_the_daemon_goes_on_after_a_restoration(pair: Pair, saved: Path) -> None:
     laptop, desktop = pair
     laptop.start()

@@ -87,6 +87,7 @@ def test_an_unknown_verb_is_a_usage_error_of_one_line(lonely: Device):
 # Keys
 
 
+@pytest.mark.fault(25)
 def test_a_wrong_passphrase_on_join_writes_nothing_at_all(pair: Pair, place: Path):
     laptop, _ = pair
     write(laptop, "kept", "text")
@@ -103,6 +104,7 @@ def test_a_wrong_passphrase_on_join_writes_nothing_at_all(pair: Pair, place: Pat
     assert equal(device, laptop)
 
 
+@pytest.mark.fault(25)
 def test_a_wrong_passphrase_changes_nothing_of_a_home_that_is_there(pair: Pair):
     laptop, _ = pair
     write(laptop, "kept", "text")
@@ -135,6 +137,7 @@ def test_a_passphrase_comes_from_a_file_too(pair: Pair, place: Path):
     assert "cannot be read" in one_line(device.steno("join", str(pair[0].remote), "--passphrase-file", "x", code=4))
 
 
+@pytest.mark.fault(12)
 def test_a_folder_without_a_vault_cannot_be_joined_and_stays_empty(place: Path):
     (place / "empty").mkdir()
     device = Device(place / "new")
@@ -155,6 +158,7 @@ def test_an_address_that_is_none_is_refused(place: Path, url: str):
 # Remotes
 
 
+@pytest.mark.fault(14)
 def test_a_missing_remote_stops_nothing_but_the_sync_and_is_found_again(pair: Pair):
     laptop, desktop = pair
     assert laptop.remote is not None
@@ -179,6 +183,7 @@ def test_a_missing_remote_stops_nothing_but_the_sync_and_is_found_again(pair: Pa
         until(lambda device=device: device.status()["problems"] == [], "nothing is wrong any more")
 
 
+@pytest.mark.fault(14)
 def test_a_missing_remote_without_daemon_is_exit_6(pair: Pair):
     laptop, desktop = pair
     assert laptop.remote is not None
@@ -192,6 +197,7 @@ def test_a_missing_remote_without_daemon_is_exit_6(pair: Pair):
     assert desktop.contents("kept") == ["text", "more"]
 
 
+@pytest.mark.fault(12, 14)
 def test_an_empty_folder_in_the_place_of_the_remote_is_left_empty_and_deletes_nothing(pair: Pair):
     laptop, _ = pair
     assert laptop.remote is not None
@@ -205,6 +211,7 @@ def test_an_empty_folder_in_the_place_of_the_remote_is_left_empty_and_deletes_no
     assert laptop.contents("kept") == ["text", "more"]
 
 
+@pytest.mark.fault(12)
 def test_another_vault_in_the_place_of_the_remote_is_refused_and_untouched(pair: Pair, place: Path):
     laptop, _ = pair
     assert laptop.remote is not None
@@ -232,6 +239,7 @@ def test_a_remote_that_may_not_be_written_is_refused(pair: Pair):
             folder.chmod(0o700)
 
 
+@pytest.mark.fault(7)
 def test_a_damaged_segment_is_named_the_others_go_on_and_it_is_taken_when_it_is_mended(pair: Pair):
     laptop, desktop = pair
     assert laptop.remote is not None
@@ -252,6 +260,7 @@ def test_a_damaged_segment_is_named_the_others_go_on_and_it_is_taken_when_it_is_
     assert equal(laptop, desktop)
 
 
+@pytest.mark.fault(4)
 def test_the_daemon_names_a_damaged_segment_and_takes_it_when_it_is_mended(pair: Pair):
     laptop, desktop = pair
     assert laptop.remote is not None
@@ -326,6 +335,7 @@ def fill_up(folder: Path) -> Path:
             return ballast
 
 
+@pytest.mark.fault(31)
 def test_a_full_disk_refuses_in_one_line_and_loses_nothing(small_disk: Path):
     device = Device(small_disk / "home").make()
     device.steno("create", "--id", "kept")
@@ -340,6 +350,7 @@ def test_a_full_disk_refuses_in_one_line_and_loses_nothing(small_disk: Path):
     assert device.contents("kept") == ["before", "after"]
 
 
+@pytest.mark.fault(31)
 def test_a_daemon_on_a_full_disk_goes_on_and_catches_up_when_there_is_room(small_disk: Path, pair: Pair):
     laptop, desktop = pair
     device = laptop.copy(small_disk / "home", remote=laptop.remote)
@@ -362,6 +373,7 @@ def test_a_daemon_on_a_full_disk_goes_on_and_catches_up_when_there_is_room(small
     device.stop()
 
 
+@pytest.mark.fault(30)
 def test_a_remote_on_a_full_disk_is_exit_6_and_gets_everything_later(small_disk: Path, pair: Pair):
     laptop, desktop = pair
     assert laptop.remote is not None

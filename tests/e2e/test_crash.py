@@ -15,13 +15,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from steno.storage.conflicts import conflicts
 from steno.storage.model import NewMessage
 from steno.storage.purge import purge_history
+from steno.storage.store import Store
 from steno.sync.vault.names import SegmentName
 from steno.tests.e2e.device import Device, Done, Process, equal, until
 from steno.tests.e2e.terminal import Terminal
@@ -375,6 +376,31 @@ def restore(both: Pair, at: str) -> None:
     laptop.steno("doctor")
 
 
+def pull_by_force(both: Pair, at: str) -> None:
+    """What was never sent is here or in a copy, and files that showed it bring none of it back."""
+    laptop, _ = both
+    add(laptop, "never sent")
+    laptop.write_files_here()
+    dies(laptop, "sync", "--force", "--pull", "--yes", at=at)
+    assert "never sent" in _anywhere(laptop)
+    laptop.start()
+    until(lambda: laptop.settled() and _shown(laptop) == laptop.contents(SESSION), "the files show the store")
+    laptop.stop()
+    laptop.steno("sync", "--force", "--pull", "--yes")
+    assert "never sent" in _anywhere(laptop)
+    if at == "restore.replaced":
+        ends_well(both, "one", "two")
+
+
+def _anywhere(device: Device) -> set[Any]:
+    """What the session shows, in the store or in a copy of it."""
+    found: set[Any] = set()
+    for path in (device.home.database, *device.home.backups.glob("*.db")):
+        with Store(path, read_only=True) as store:
+            found |= {message.content for message in store.messages(SESSION)}
+    return found
+
+
 def discard(both: Pair, at: str) -> None:
     """A refused save is taken back, and what was typed is kept."""
     laptop, _ = both
@@ -573,9 +599,9 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "pair.kept": [pair_accept],
     "import.file": [import_files],
     "index.slice": [index],
-    "restore.staged": [restore],
-    "restore.kept": [restore],
-    "restore.replaced": [restore],
+    "restore.staged": [restore, pull_by_force],
+    "restore.kept": [restore, pull_by_force],
+    "restore.replaced": [restore, pull_by_force],
     "rebuild.session": [rebuild],
     "rebuild.staged": [rebuild],
     "rebuild.moved": [rebuild],
@@ -627,16 +653,19 @@ def test_every_step_has_a_scenario_in_which_the_process_dies_there():
     assert sorted(STEPS) == sorted(SCENARIOS)
 
 
+@pytest.mark.fault(1, 2, 3)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.at}-{case.scenario.__name__}")
 def test_a_process_that_is_killed_at_a_step_loses_nothing_and_doubles_nothing(both: Pair, case: Case):
     case.scenario(both, case.at)
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("slice_", [2, 3])
 def test_a_pull_killed_between_two_slices_is_done_again(both: Pair, slice_: int):
     pull(both, f"pull.slice:{slice_}")
 
 
+@pytest.mark.fault(35)
 def test_a_daemon_that_was_killed_starts_again_beside_its_stale_socket_and_lock(both: Pair):
     laptop, _ = both
     laptop.start()

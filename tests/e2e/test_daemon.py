@@ -90,6 +90,7 @@ def test_a_signal_ends_the_daemon_without_a_word_of_error(lonely: Device, number
     assert "Traceback" not in lonely.log()
 
 
+@pytest.mark.fault(44)
 def test_a_daemon_stops_in_time_during_a_large_first_mirror_and_goes_on_later(pair: Pair):
     laptop, _ = pair
     fill(laptop, 1500)
@@ -130,6 +131,7 @@ def test_a_daemon_stops_in_time_while_a_client_holds_a_request_open(running: Dev
 # One for each home
 
 
+@pytest.mark.fault(35)
 def test_a_second_daemon_is_refused_and_names_the_first(running: Device):
     done = running.steno("daemon", "run", code=1)
     assert running.daemon is not None
@@ -146,6 +148,7 @@ def test_a_second_daemon_does_not_disturb_the_first(running: Device):
     assert running.client.health()
 
 
+@pytest.mark.fault(35)
 def test_of_daemons_started_at_once_one_runs(lonely: Device):
     processes = [lonely.begin("daemon", "run") for _ in range(3)]
     until(lambda: sum(each.poll() is not None for each in processes) == 2, "two give up")
@@ -230,6 +233,7 @@ def test_a_command_that_syncs_just_now_is_waited_for(pair: Pair):
     until(lambda: equal(*pair), "the daemon goes on when it is done")
 
 
+@pytest.mark.fault(35)
 def test_a_sync_without_daemon_is_refused_while_another_one_runs(pair: Pair):
     laptop, _ = pair
     with ProcessLock(laptop.home.sync_lock, task="syncing"):

@@ -323,6 +323,7 @@ def test_a_directory_that_is_removed_deletes_nothing_and_comes_back_at_a_word(
     goes_on(shelf, files=15)
 
 
+@pytest.mark.fault(41)
 def test_a_mirror_that_stands_still_says_so_everywhere_also_after_a_restart(alone: Device):
     sessions(alone, 2)
     before, listed = alone.everything(), alone.json("list")
@@ -344,6 +345,7 @@ def test_a_mirror_that_stands_still_says_so_everywhere_also_after_a_restart(alon
     alone.steno("status")
 
 
+@pytest.mark.fault(41)
 def test_a_directory_that_is_removed_on_one_device_deletes_nothing_on_the_other(pair: tuple[Device, Device]):
     laptop, desktop = pair
     laptop.start()
@@ -413,6 +415,7 @@ def test_a_disk_that_is_unmounted_and_mounted_again_deletes_nothing_and_goes_on_
     goes_on(device, files=15)
 
 
+@pytest.mark.fault(41)
 def test_many_vanished_files_stop_the_mirror_and_delete_nothing_until_they_are_back(alone: Device):
     made = sessions(alone, 15)
     before = alone.everything()
@@ -438,6 +441,7 @@ def test_a_directory_of_another_device_stops_the_mirror_and_is_left_alone(lonely
     lonely.stop()
 
 
+@pytest.mark.fault(38)
 def test_the_daemon_is_quiet_when_nothing_happens(device: Device):
     until(device.settled, "nothing is pending")
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in device.files()}

@@ -204,12 +204,14 @@ def test_tags_added_and_removed_offline_are_joined(met: Offline):
     assert sorted(met.desktop.show(met.session)["tags"]) == ["from-desktop", "from-laptop", "old"]
 
 
+@pytest.mark.fault(22)
 def test_messages_added_offline_stay_in_one_piece_each(met: Offline):
     contents = met.laptop.contents(met.session)
     assert contents[0] == "one"
     assert sorted([contents[1:3], contents[3:5]]) == [["desktop one", "desktop two"], ["laptop one", "laptop two"]]
 
 
+@pytest.mark.fault(19)
 def test_the_title_that_lost_is_in_the_conflicts_of_both_devices(met: Offline):
     found = [device.json("conflicts") for device in (met.laptop, met.desktop)]
     assert found[0] == found[1]
@@ -220,6 +222,7 @@ def test_the_title_that_lost_is_in_the_conflicts_of_both_devices(met: Offline):
     assert met.laptop.title(met.session) == conflict["shown"]["value"]
 
 
+@pytest.mark.fault(19)
 def test_writing_the_title_again_settles_the_conflict_everywhere(met: Offline):
     met.desktop.steno("rename", met.session, "Settled")
     until(lambda: met.laptop.title(met.session) == "Settled", "the new title is on the laptop")

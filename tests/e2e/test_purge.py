@@ -61,6 +61,7 @@ def test_a_session_that_is_purged_on_one_device_is_gone_from_the_other(pair: Pai
     assert words_in(laptop) == set()
 
 
+@pytest.mark.fault(21)
 def test_what_was_written_meanwhile_on_the_other_device_is_kept_and_told(pair: Pair) -> None:
     laptop, desktop = pair
     planted(laptop)

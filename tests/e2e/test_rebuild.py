@@ -86,6 +86,7 @@ def used(pair: Pair) -> Pair:
     return pair
 
 
+@pytest.mark.fault(39)
 def test_everything_is_back_after_the_database_is_lost_and_the_other_device_is_as_it_was(used: Pair):
     laptop, desktop = used
     laptop.start()
@@ -220,6 +221,7 @@ def test_a_remote_that_does_not_answer_stops_the_rebuild_before_anything_is_made
     assert open_conflicts(laptop) == open_conflicts(desktop) == []
 
 
+@pytest.mark.fault(39)
 def test_what_was_rebuilt_from_files_alone_deletes_and_doubles_nothing_when_the_remote_is_back(used: Pair):
     laptop, desktop = used
     with desktop.store(write=True) as store:
@@ -236,6 +238,7 @@ def test_what_was_rebuilt_from_files_alone_deletes_and_doubles_nothing_when_the_
     assert open_conflicts(desktop) == []
 
 
+@pytest.mark.fault(39)
 def test_a_damaged_database_is_kept_with_its_log_and_made_anew(used: Pair):
     laptop, desktop = used
     with laptop.home.database.open("r+b") as file:

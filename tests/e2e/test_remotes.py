@@ -101,6 +101,7 @@ def test_a_folder_that_is_replicated_by_unison_is_a_remote(place: Path, make: Ma
     assert equal(laptop, desktop)
 
 
+@pytest.mark.fault(13)
 def test_a_vault_that_was_copied_is_found_at_its_new_place(place: Path, make: Make):
     old = place / "old"
     laptop = make("a", str(old))
@@ -119,6 +120,7 @@ def test_a_vault_that_was_copied_is_found_at_its_new_place(place: Path, make: Ma
     assert desktop.contents(session) == ["before", "after"]
 
 
+@pytest.mark.fault(12, 13)
 def test_a_place_without_the_vault_is_not_taken(place: Path, make: Make):
     laptop = make("a", str(place / "old"))
     (place / "empty").mkdir()

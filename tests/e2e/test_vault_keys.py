@@ -130,6 +130,7 @@ def test_a_passphrase_from_a_file_is_taken_and_never_printed(pair: Pair, tmp_pat
 # The key
 
 
+@pytest.mark.fault(26)
 def test_after_a_rotation_daemons_follow_by_themselves_and_old_data_is_readable(pair: Pair):
     laptop, desktop = pair
     write(laptop, "before")
@@ -155,6 +156,7 @@ def test_a_rotation_needs_the_present_passphrase(pair: Pair):
     assert (objects(pair[0]), pair[0].home.vault_file.read_bytes()) == before
 
 
+@pytest.mark.fault(27)
 def test_after_a_revocation_a_running_device_is_told_and_goes_on_when_it_has_joined_again(pair: Pair):
     laptop, desktop = pair
     write(laptop, "before")
@@ -174,6 +176,7 @@ def test_after_a_revocation_a_running_device_is_told_and_goes_on_when_it_has_joi
     desktop.stop()
 
 
+@pytest.mark.fault(26)
 def test_a_database_that_is_made_anew_follows_a_rotation(pair: Pair):
     laptop, desktop = pair
     laptop.steno("vault", "rotate")

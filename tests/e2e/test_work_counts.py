@@ -63,6 +63,7 @@ def arrived(device: Device, content: str) -> bool:
     return content in device.contents(SESSION)[-1:]
 
 
+@pytest.mark.fault(38)
 def test_an_append_is_one_put_and_nothing_else(counted: Counted):
     before = counted.laptop.requests()
     append(counted.laptop, "to be counted")
@@ -103,6 +104,7 @@ def test_a_sync_with_nothing_new_is_one_list(counted: Counted):
     assert found.keys() == {"list"}
 
 
+@pytest.mark.fault(38)
 def test_a_poll_that_finds_nothing_is_one_list_and_nothing_else(counted: Counted):
     desktop = counted.desktop
     desktop.stop()

@@ -85,6 +85,7 @@ def _check_files(desk: Desk) -> None:
         assert same, f"a save of {path.name} was never taken: {data!r}"
     desk.unread.clear()
     desk.removed.clear()
+    desk.covered.clear()
 
 
 def _check_store(desk: Desk) -> None:

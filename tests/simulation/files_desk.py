@@ -208,6 +208,7 @@ class Editor:
         """Save the buffer as editors do; what is not done at once is done by `finish`, or after some waits."""
         data, path = self.bytes(), self.path
         self.desk.saves_end(path)
+        self.desk.saves_over(path, self.header.get("id"))
         path.parent.mkdir(parents=True, exist_ok=True)
         if how == "rename":
             other = path.with_name(f".{path.name}.tmp")
@@ -270,6 +271,7 @@ class Desk(Device):
         self.gone: dict[str, None] = {}
         self.unread: list[tuple[Path, bytes]] = []
         self.removed: list[tuple[Page, bool]] = []
+        self.covered: dict[Path, Page] = {}
         self.left: dict[str, int] = {}
         self.pending: list[Callable[[], None]] = []
         self.parsed = b""
@@ -442,9 +444,19 @@ class Desk(Device):
         if page is None or data != self.written_last.get(page.named or ""):  # else it is as it was
             self.unread.append((path, data))
 
+    def saves_over(self, path: Path, session: str | None) -> None:
+        """Remember what stands there, if it is another session's than the one that is about to be saved there."""
+        page = page_of(path.read_bytes().split(b"\n")[0]) if path.exists() else None
+        if page is not None and page.named not in (None, session):
+            self.covered[path] = page
+
     def takes_away(self, path: Path) -> None:
         """What stands there is about to stand there no more: whoever does it knows what it shows."""
         data = path.read_bytes()
+        covered = self.covered.pop(path, None)
+        if covered is not None and (path, data) in self.unread:  # the mirror sees what was saved over go, and no save
+            self.removed.append((covered, False))
+            self.model.deleted |= {key[1] for key in self.model.opened if key[2:] == (covered.named, covered.rev)}
         page = page_of(data.split(b"\n")[0])
         if page is not None:
             refused = any(self.root / each.path == path for each in self.mirror.refused())
@@ -586,6 +598,9 @@ class Desk(Device):
                 # What was saved under a former name of the file lies here.
                 self.unread = [each for each in self.unread if each[1] != found]
                 data = _mended(found, unnamed=page is None)
+                if page is not None and not data:  # an empty file would be refused as well
+                    kept = [{"id": f"kept-{next(self.world.texts)}", **line} for line in page.lines]
+                    data = "".join(json.dumps(line) + "\n" for line in kept).encode()
                 self.writes(path, data)
                 self.wrote(path, data)
 

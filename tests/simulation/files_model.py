@@ -187,7 +187,8 @@ class Model:
             either |= bool(births & knew) and deleted is None
         deleted, knew = self._deletions(known, (session, message, "deleted"))
         contents = self.heads(known, (session, message, "content"))
-        if deleted is False or not all(knew >> write.number & 1 for write in contents):
+        read = {write.value for write in contents if knew >> write.number & 1}
+        if deleted is False or any(write.value not in read for write in contents):  # the same text is no other edit
             return None if either else True
         return None if either or deleted is None else False
 

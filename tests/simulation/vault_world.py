@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from steno.storage.errors import (
-    InvalidInput,
-    NoVault,
     ObjectDamaged,
     ObjectMissing,
     RemoteRefused,
@@ -36,20 +34,20 @@ from steno.storage.store import Store
 from steno.sync.vault import rotation
 from steno.sync.vault.engine import SyncReport, VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
-from steno.sync.vault.keys import wrap_key
+from steno.sync.vault.keys import joined, open_key, parse_key_object, wrap_key
 from steno.sync.vault.membership import Membership
-from steno.sync.vault.names import LOG, MAX_OBJECT_BYTES, VAULT, KeyName, SegmentName
+from steno.sync.vault.names import LOG, MAX_OBJECT_BYTES, VAULT, KeyName, SegmentName, counting_keys
 from steno.sync.vault.ranges import Ranges
 from steno.sync.vault.rotation import HomeKeys
 from steno.sync.vault.seal import Keyring, VaultKey, unpack, unseal
 from steno.sync.vault.segment import batch_of
-from steno.sync.vault.vault import unlock_vault, vault_json
+from steno.sync.vault.vault import vault_json
 
 VAULT_ID = "vaultvault00"
 START_MS = 1_700_000_000_000
 MARK = "plainword"
 """Stands in all that is written; no object may hold it."""
-NAMES = "abcdef"
+NAMES = "abcdefghij"
 NATIVE = [f"n{at}" for at in range(6)]
 REFUSALS = ["401 Unauthorized", "403 Forbidden", "507 Insufficient Storage"]
 OUTAGES = ["429 Too Many Requests", "503 Slow Down", "timed out"]
@@ -136,7 +134,9 @@ class World:
         self.keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
         self.snapshots: list[dict[str, bytes]] = []
         self.copies: list[tuple[Device, Path, set[int]]] = []
-        self.is_damaged = self.is_emptied = self.is_copied = self.is_blind = False
+        self.retired: list[str] = []
+        """The ids of devices that are no more."""
+        self.is_damaged = self.is_emptied = self.are_keys_lost = self.is_copied = self.is_blind = False
         self.acts: dict[int, Act] = {}
         self.authors: dict[Place, str] = {}
         self.undone: set[tuple[str, str]] = set()
@@ -157,13 +157,29 @@ class World:
         self.objects.whole |= {VAULT: vault_json(VAULT_ID), name.path: wrapped}
 
     def device(self, number: int) -> Device:
-        """One of the devices; one that was not there joins the vault as it was when it was made."""
+        """One of the devices; one that was not there joins the vault."""
         while len(self.devices) <= number:
-            name = NAMES[len(self.devices)]
-            path = self.folder / f"{name}.db"
-            shutil.copy(self.templates[name], path)
-            self.devices.append(Device(name, path, self))
+            self.join()
         return self.devices[number]
+
+    def join(self) -> Device:
+        """A device that has the address and a passphrase, nothing else; where the keys are gone, somebody paired it."""
+        name = NAMES[len(self.devices)]
+        path = self.folder / f"{name}.db"
+        shutil.copy(self.templates[name], path)
+        keyring = self.unlocked() or next((each.keyring for each in self.live), self.keyring)
+        self.devices.append(Device(name, path, self, keyring=keyring))
+        return self.devices[-1]
+
+    def unlocked(self) -> Keyring | None:
+        """The keys that a passphrase opens, by the key objects that lie on the remote."""
+        objects = self.objects.whole
+        for found in counting_keys(objects):
+            for passphrase in (self.passphrase, *sorted(self.passphrases)):
+                with suppress(StenoError):
+                    parsed = parse_key_object(objects[found.path], name=found.path, vault_id=VAULT_ID)
+                    return open_key(parsed, passphrase=passphrase, name=found.path, derive=derived)
+        return None
 
     @property
     def live(self) -> list[Device]:
@@ -223,7 +239,7 @@ def derived(passphrase: str, salt: bytes, _: object) -> bytes:
 class Device:
     """A store, its engine, its way to the remote, and what its person did."""
 
-    def __init__(self, name: str, path: Path, world: World, *, keyring: Keyring | None = None) -> None:
+    def __init__(self, name: str, path: Path, world: World, *, keyring: Keyring) -> None:
         self.name, self.path, self.world = name, path, world
         self.rng = random.Random(name)
         self.skew_ms = 0
@@ -237,7 +253,7 @@ class Device:
         """So many requests more are refused."""
         self.hidden: dict[str, int] = {}
         """Objects that are not seen, for so many listings."""
-        self.keyring = keyring or world.keyring
+        self.keyring = keyring
         self.way = Way(self)
         self.start()
 
@@ -325,7 +341,7 @@ class Device:
     async def run(self, part: Callable[[VaultEngine], Any]) -> Any:
         """Let the engine work; what it reports, or None where that ended early. A crash is followed by a new start."""
         RUNNING.set(self)
-        self.way.listed = None
+        self.way.listed, self.way.put_names = None, []
         try:
             return await part(self.engine)
         except StenoError:
@@ -385,6 +401,8 @@ class Way:
         self.requests: Counter[str] = Counter()
         self.listed: list[str] | None = None
         """What the last listing of the logs showed, since the engine's work began."""
+        self.put_names: list[str] = []
+        """What was put since then, and acknowledged."""
         self._device, self._world = device, device.world
 
     async def put(self, name: str, data: bytes) -> None:
@@ -396,6 +414,7 @@ class Way:
         self._know(name, data)
         self._change(name, data)
         self._answered(fault)
+        self.put_names.append(name)
 
     async def get(self, name: str, *, limit_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         fault = await self._asked("get")
@@ -554,17 +573,8 @@ async def new_passphrase(device: Device, passphrase: str) -> None:
         world.passphrase = passphrase
 
 
-async def joined(world: World, name: str) -> Device:
-    """A device that has the address and a passphrase, nothing else."""
-    path = world.folder / "fresh.db"
-    shutil.copy(world.templates[name], path)
-    made = Device(name, path, world)
-    world.devices.append(made)
-    for passphrase in (world.passphrase, *sorted(world.passphrases - {world.passphrase})):
-        with suppress(StenoError):
-            made.keyring = await unlock_vault(made.way, passphrase=passphrase, vault_id=VAULT_ID, derive=derived)
-            return made
-    raise AssertionError("no passphrase opens the vault")
-
-
-__all__ = ["InvalidInput", "NoVault"]
+async def keys_again(world: World) -> None:
+    """Bring the keys together where the remote lost them: `steno vault passwd` on a device, `steno join` on others."""
+    for device in [*world.live, *world.live]:
+        device.keyring = joined(device.keyring, world.unlocked() or device.keyring)
+        await new_passphrase(device, "known to all")

@@ -145,6 +145,7 @@ def test_a_slice_is_about_as_large_as_it_was_asked_to_be(stores: Stores):
     assert sum(len(change.messages) for part in parts for change in part) == 95
 
 
+@pytest.mark.fault(6)
 def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(stores: Stores, store: Store):
     source = stores.open()
     source.create(id="s")
@@ -161,6 +162,7 @@ def test_an_edit_that_arrives_before_its_message_waits_and_marks_the_session(sto
     assert contents(store) == ["1"]
 
 
+@pytest.mark.fault(6)
 def test_a_message_whose_anchor_has_not_arrived_stands_at_the_end_and_marks_the_session(stores: Stores, store: Store):
     source = stores.open()
     source.create(id="s")
@@ -179,6 +181,7 @@ def test_a_message_whose_anchor_has_not_arrived_stands_at_the_end_and_marks_the_
 # Two devices
 
 
+@pytest.mark.fault(22)
 def test_runs_that_were_added_at_once_stay_in_one_piece_each_on_every_device(stores: Stores):
     left, right = stores.open(), stores.open()
     left.create(id="s")
@@ -216,6 +219,7 @@ def test_a_message_born_on_two_devices_with_and_without_metadata_shows_it_alike_
     assert [each for store in (first, second) for each in examine(store) if not each.ok] == []
 
 
+@pytest.mark.fault(19)
 def test_concurrent_writes_of_one_field_end_equal_on_both_and_keep_both_values(stores: Stores):
     left, right = stores.open(), stores.open()
     left.create(id="s", title="T")
@@ -230,6 +234,7 @@ def test_concurrent_writes_of_one_field_end_equal_on_both_and_keep_both_values(s
     assert left.one("SELECT count(*) FROM registers WHERE conflict")[0] == 1
 
 
+@pytest.mark.fault(21)
 def test_an_append_that_a_deletion_did_not_know_of_keeps_the_session(stores: Stores):
     left, right = stores.open(), stores.open()
     left.create(id="s", title="T")
@@ -243,6 +248,7 @@ def test_an_append_that_a_deletion_did_not_know_of_keeps_the_session(stores: Sto
     assert contents(left) == contents(right) == ["two"]
 
 
+@pytest.mark.fault(16)
 def test_our_clock_follows_a_stamp_from_the_future(stores: Stores, store: Store):
     ahead = 10_000_000
     source = Store(store.path.with_name("ahead.db"), now_ms=lambda: NOW_MS + ahead)
@@ -255,6 +261,7 @@ def test_our_clock_follows_a_stamp_from_the_future(stores: Stores, store: Store)
     assert store.one("SELECT count(*) FROM registers WHERE conflict")[0] == 0
 
 
+@pytest.mark.fault(16)
 def test_times_that_are_shown_do_not_follow_a_stamp_from_the_future(stores: Stores, store: Store):
     source = Store(store.path.with_name("ahead.db"), now_ms=lambda: NOW_MS + 10**9)
     stores.opened.append(source)
@@ -397,6 +404,7 @@ def test_what_was_refused_leaves_no_trace(store: Store):
     assert store.one("SELECT count(*) FROM sessions")[0] == 0
 
 
+@pytest.mark.fault(37)
 def test_random_bytes_in_the_place_of_any_field_raise_nothing_unforeseen(stores: Stores, store: Store):
     from steno.storage.errors import StenoError
 

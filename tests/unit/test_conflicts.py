@@ -52,6 +52,7 @@ def test_equal_devices_have_no_conflict(pair: Pair) -> None:
     assert pair.found() == []
 
 
+@pytest.mark.fault(19)
 def test_two_titles_are_a_conflict_that_names_both_and_who_wrote_them(pair: Pair) -> None:
     pair.local.update("s", fields={"title": "Mine"})
     pair.other.update("s", fields={"title": "Theirs"})
@@ -82,6 +83,7 @@ def test_a_value_against_its_removal_is_a_conflict_that_says_removed(pair: Pair)
     assert (conflict.field, conflict.shown.value, conflict.others[0].removed) == ("metadata/k", 2, True)
 
 
+@pytest.mark.fault(19)
 def test_writing_again_settles_a_conflict_on_both_devices(pair: Pair) -> None:
     pair.local.update("s", fields={"title": "Mine"})
     pair.other.update("s", fields={"title": "Theirs"})
@@ -92,6 +94,7 @@ def test_writing_again_settles_a_conflict_on_both_devices(pair: Pair) -> None:
     assert pair.found() == []
 
 
+@pytest.mark.fault(21)
 def test_a_session_that_stays_because_of_an_unknown_message_is_reported(pair: Pair) -> None:
     pair.local.delete("s")
     pair.other.append("s", NewMessage(role="user", content="still here"))
@@ -100,6 +103,7 @@ def test_a_session_that_stays_because_of_an_unknown_message_is_reported(pair: Pa
     assert _deletions(pair) == [("s", None, None, [True])]
 
 
+@pytest.mark.fault(21)
 def test_a_message_that_stays_because_of_an_unknown_edit_is_reported(pair: Pair) -> None:
     pair.local.delete_message("s", "m")
     pair.other.edit_message("s", "m", {"content": "better"})

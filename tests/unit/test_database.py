@@ -123,6 +123,7 @@ def test_text_that_sqlite_cannot_hold_is_refused_as_such(database: Database):
         database.meta("\udcff")
 
 
+@pytest.mark.fault(31)
 def test_a_full_disk_is_reported_as_one_and_undoes_the_transaction(database: Database):
     pages = database.one("PRAGMA page_count")[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
@@ -168,6 +169,7 @@ def test_the_clock_stays_where_a_stamp_is_behind(database: Database):
         assert database.advance()[1] > clock
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("clock", [0, -1, MAX_CLOCK])
 def test_a_stamp_that_cannot_be_is_refused(database: Database, clock: int):
     with pytest.raises(InvalidInput, match="refused"), database.transaction():

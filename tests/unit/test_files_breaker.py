@@ -90,6 +90,7 @@ def test_a_directory_that_is_not_in_its_place_stops_the_mirror_and_deletes_nothi
     assert _kind(desk) == fault[1]
 
 
+@pytest.mark.fault(41)
 def test_it_stands_still_also_after_a_restart(desk: Desk, fault: tuple[Callable[[Desk], None], str]):
     sessions = _filled(desk, 12)
     fault[0](desk)
@@ -110,6 +111,7 @@ def test_it_says_what_to_do(desk: Desk, fault: tuple[Callable[[Desk], None], str
     assert "steno files resume --restore" in caught.value.line
 
 
+@pytest.mark.fault(41)
 def test_resuming_with_restore_brings_every_file_back(desk: Desk, fault: tuple[Callable[[Desk], None], str]):
     sessions = _filled(desk, 12)
     before = {path: data for path, data in desk.everything().items() if path != MARKER}
@@ -136,6 +138,7 @@ def test_resuming_with_delete_deletes_the_sessions_of_the_missing_files(desk: De
     assert done.deleted == 12
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize(("total", "gone", "stops"), [(12, 10, False), (12, 11, True), (60, 12, False), (60, 13, True)])
 def test_more_than_ten_files_and_a_fifth_of_all_are_too_many(desk: Desk, total: int, gone: int, stops: bool):
     _filled(desk, total)
@@ -276,6 +279,7 @@ def _long(desk: Desk, count: int) -> str:
     return session
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize(("count", "keep", "waits"), [(30, 14, True), (30, 15, False), (12, 2, False), (12, 1, True)])
 def test_a_save_that_drops_over_half_of_many_lines_waits(desk: Desk, count: int, keep: int, waits: bool):
     session = _long(desk, count)

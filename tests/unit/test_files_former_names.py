@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -267,6 +268,25 @@ def test_a_refused_save_of_such_an_editor_stands_under_the_new_name(desk: Desk):
     assert now.read_text() == text + "what is no JSON\n"
     assert [each.path for each in desk.mirror.refused()] == [str(now.relative_to(desk.root))]
     assert not [path for path in now.parent.iterdir() if is_whole(path.name)]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who has a file open")
+def test_such_a_save_is_taken_when_it_is_whole(desk: Desk):
+    session = with_secret(desk)
+    old, text = desk.path(session), desk.path(session).read_text()
+    purge_message(desk.store, session, "first")
+    desk.write()
+    now = desk.path(session)
+    text += json.dumps({"role": "user", "content": "three"}) + "\n"
+    with old.open("w") as file:
+        file.write(text[:-20])
+        file.flush()
+        desk.mirror.saved([old])
+        desk.mirror.write_pending()
+        assert (desk.files(), desk.head(now)["id"], desk.mirror.refused()) == ([old, now], session, [])
+        file.write(text[-20:])
+    desk.write()
+    assert (desk.files(), desk.shown(session)) == ([now], ["two", "three"])
 
 
 def test_after_the_daemon_was_started_again_such_a_save_becomes_a_copy(desk: Desk):

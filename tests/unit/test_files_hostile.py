@@ -267,6 +267,7 @@ def test_a_line_of_a_hundred_megabytes_is_refused_with_its_size(desk: Desk):
     assert two.refused() == (3, 1, "the message takes 100,000,029 bytes, and steno keeps up to 16,777,216")
 
 
+@pytest.mark.fault(38)
 def test_a_file_of_five_hundred_megabytes_is_refused_unread(desk: Desk, running: bool):
     two = Two(desk)
     os.truncate(two.path, 500 * MIB)
@@ -373,6 +374,7 @@ IDS = [
 ]
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("session", IDS)
 def test_an_id_is_never_a_path(desk: Desk, tmp_path: Path, session: str):
     beside = sorted(tmp_path.iterdir())
@@ -830,6 +832,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.fault(31)
 def test_a_full_disk_leaves_every_file_whole_and_is_caught_up_with(desk: Desk, small_disk: Path):
     desk.root = small_disk / "sessions"
     desk.opened()

@@ -440,6 +440,7 @@ def test_a_refused_file_that_is_removed_is_no_longer_named(desk: Desk):
     assert desk.mirror.refused() == []
 
 
+@pytest.mark.fault(3)
 def test_an_empty_file_is_refused_and_its_session_stays(desk: Desk):
     session = desk.session("one")
     desk.write()

@@ -340,6 +340,18 @@ def test_an_editor_that_saves_again_after_a_purge_adds_each_of_its_lines_once(de
     assert holders(desk, "quokka") == []
 
 
+def test_a_purged_line_that_had_become_another_message_is_not_taken_again_and_again(desk: Desk):
+    session, text = conversation(desk, "one", "two", title="T")
+    desk.store.delete(session)
+    desk.store.append(session, NewMessage(role="user", content="fresh start"))
+    desk.write()
+    edited = text.replace('"content":"two"', f'"content":"{SECRET}"')
+    assert saved(desk, session, edited) == [SECRET, "fresh start"]
+    purge(desk, session, SECRET)
+    assert [saved(desk, session, edited) for _ in range(3)] == [["fresh start"]] * 3
+    assert holders(desk, "quokka") == []
+
+
 def test_a_purge_leaves_the_other_lines_of_a_save_and_nothing_of_its_own(desk: Desk):
     session, text = conversation(desk, "one", SECRET, title="T")
     changed = text.replace(SECRET, f"{SECRET} well")

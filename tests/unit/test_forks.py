@@ -552,6 +552,7 @@ def test_where_two_devices_continued_one_session_is_a_divergence(diverged: tuple
         assert (found.anchor, found.at, found.run, found.against) == ("a", "c", ("c", "c1"), "b")
 
 
+@pytest.mark.fault(22)
 def test_a_split_moves_the_second_run_into_a_fork(diverged: tuple[Store, Store]):
     store, _ = diverged
     made = split(store, "s")
@@ -584,6 +585,7 @@ def test_two_devices_that_split_one_run_make_one_fork(stores: Stores, diverged: 
     assert contents(there, "s") == ["a", "b", "b1"]
 
 
+@pytest.mark.fault(22)
 def test_a_split_on_one_device_is_one_on_the_other(stores: Stores, diverged: tuple[Store, Store]):
     here, there = diverged
     made = split(here, "s")

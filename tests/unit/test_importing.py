@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from steno.storage.errors import InvalidInput
+from steno.storage.history import Past
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.stamps import DERIVED
@@ -108,13 +109,36 @@ def test_a_note_that_a_person_added_stays_where_it_was_written(store: Store):
     assert contents(store) == ["one", "two", "a note", "three"]
 
 
+@pytest.mark.fault(23)
 def test_a_shorter_transcript_takes_nothing_away(store: Store):
     take_in(store, transcript("one", "two"))
     done = take_in(store, transcript("one"))
     assert (done.added, done.changed) == (0, 0)
+    assert done.kept == {"two"}
     assert contents(store) == ["one", "two"]
 
 
+@pytest.mark.fault(23)
+def test_what_a_person_added_or_deleted_is_not_missed_in_a_transcript(store: Store):
+    take_in(store, transcript("one", "two"))
+    store.append("s", NewMessage(role="user", content="a note"))
+    store.delete_message("s", "two")
+    assert take_in(store, transcript("one")).kept == frozenset()
+
+
+@pytest.mark.fault(24)
+def test_what_a_source_wrote_before_can_be_read_as_it_was(store: Store):
+    take_in(store, transcript("one", "two"))
+    before = store.last_seq
+    take_in(store, transcript(messages=[msgspec.structs.replace(messages("one")[0], content="1")]))
+    row = store.find("s")
+    assert row is not None
+    with store.transaction():
+        assert [message.content for _, message in Past(store, row, before).messages()] == ["one", "two"]
+    assert contents(store) == ["1", "two"]
+
+
+@pytest.mark.fault(24)
 def test_a_line_that_its_source_rewrote_is_rewritten(store: Store):
     take_in(store, transcript("one", "two"))
     changed = [msgspec.structs.replace(messages("one")[0], content="1", model="m"), messages("one", "two")[1]]

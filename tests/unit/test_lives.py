@@ -109,6 +109,7 @@ def test_a_tombstone_of_a_session_that_never_came_here_is_kept(pair: Pair):
     assert state(pair.here) == state(pair.there)
 
 
+@pytest.mark.fault(21)
 def test_what_comes_late_of_a_life_that_is_over_is_dropped(pair: Pair):
     shared(pair, "one")
     pair.there.append("s", new("two"))
@@ -284,6 +285,7 @@ def test_a_message_that_is_purged_before_it_arrives_arrives_erased(pair: Pair):
     assert state(pair.here) == state(pair.there)
 
 
+@pytest.mark.fault(21)
 def test_a_purge_beats_a_later_edit_of_another_device(pair: Pair):
     shared(pair, "one")
     pair.there.edit_message("s", "one", {"sender": "somebody"})

@@ -43,6 +43,7 @@ def test_a_lock_that_nobody_holds_is_taken_and_names_its_holder(path: Path):
     assert holder_of(path) is None
 
 
+@pytest.mark.fault(35)
 def test_a_lock_of_another_process_is_refused_and_its_holder_named(path: Path, other: subprocess.Popen[str]):
     with pytest.raises(HomeBusy) as caught:
         ProcessLock(path, task="the daemon").take()
@@ -51,6 +52,7 @@ def test_a_lock_of_another_process_is_refused_and_its_holder_named(path: Path, o
     assert holder_of(path) == other.pid
 
 
+@pytest.mark.fault(35)
 def test_a_lock_of_a_process_that_was_killed_is_free(path: Path, other: subprocess.Popen[str]):
     other.kill()
     other.wait()

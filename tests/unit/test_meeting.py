@@ -235,6 +235,7 @@ def test_taking_in_again_what_another_device_edited_by_hand_changes_nothing(devi
     assert b.contents() == ["by hand"]
 
 
+@pytest.mark.fault(37)
 def test_a_poisoned_register_is_refused_alone(devices: tuple[Device, Device, Device]):
     a, b, _ = devices
     b.store.create(id="s", title="kept")
@@ -250,6 +251,7 @@ def test_a_poisoned_register_is_refused_alone(devices: tuple[Device, Device, Dev
     assert (len(done.refused), a.store.get("s").title) == (2, "kept")
 
 
+@pytest.mark.fault(37)
 def test_a_message_that_no_segment_can_carry_is_refused_where_it_is_written(devices: tuple[Device, Device, Device]):
     a, _, _ = devices
     a.store.create(id="s")

@@ -94,6 +94,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made.store.close()
 
 
+@pytest.mark.fault(39)
 def test_every_session_comes_back_and_the_files_stay(desk: Desk):
     before, files = desk.shown(), desk.files()
     desk.lose()

@@ -31,6 +31,7 @@ def _links(*stated: tuple[str, str | None, str], **marks: str) -> list[Link]:
 TWO_RUNS = (("a", None, "0"), ("b", "a", "0"), ("b1", "b", "0"), ("c", "a", "1"), ("c1", "c", "1"))
 
 
+@pytest.mark.fault(22)
 def test_two_devices_that_wrote_behind_one_message_diverged_there():
     assert diverged(_links(*TWO_RUNS)) == [Divergence(anchor="a", run=("c", "c1"), against="b", shared=20)]
 

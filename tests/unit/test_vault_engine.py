@@ -135,6 +135,7 @@ async def test_a_large_history_goes_in_several_segments(
 # What is asked of the remote
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("history", [10, 1000])
 async def test_an_append_is_one_put_whatever_the_history(laptop: Device, desktop: Device, history: int):
     session = await _with_history(laptop, history)
@@ -143,6 +144,7 @@ async def test_an_append_is_one_put_whatever_the_history(laptop: Device, desktop
     assert laptop.asked() == {"put": 1}
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("history", [10, 1000])
 async def test_an_idle_poll_is_one_list_whatever_the_history(laptop: Device, desktop: Device, history: int):
     await _with_history(laptop, history)
@@ -152,6 +154,7 @@ async def test_an_idle_poll_is_one_list_whatever_the_history(laptop: Device, des
     assert desktop.asked() == {"list": 1}
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("history", [10, 1000])
 async def test_what_is_new_is_one_list_and_one_get_whatever_the_history(laptop: Device, desktop: Device, history: int):
     session = await _with_history(laptop, history)
@@ -193,6 +196,7 @@ async def _with_history(device: Device, segments: int) -> str:
 # Faults of the remote
 
 
+@pytest.mark.fault(5)
 async def test_a_put_that_arrived_unheard_is_repeated_under_its_name(laptop: Device, desktop: Device, vault: Vault):
     session = laptop.session("one")
     laptop.remote.loses_acknowledgement = True
@@ -207,6 +211,7 @@ async def test_a_put_that_arrived_unheard_is_repeated_under_its_name(laptop: Dev
     assert desktop.everything() == laptop.everything()
 
 
+@pytest.mark.fault(5)
 async def test_an_unheard_put_is_not_taken_for_a_copy_of_this_device(laptop: Device, vault: Vault):
     laptop.session("one")
     laptop.remote.loses_acknowledgement = True
@@ -216,6 +221,7 @@ async def test_an_unheard_put_is_not_taken_for_a_copy_of_this_device(laptop: Dev
     assert report.problems == []
 
 
+@pytest.mark.fault(30)
 async def test_a_remote_that_takes_nothing_more_still_gives_what_it_has(laptop: Device, desktop: Device):
     session = laptop.session("one")
     await laptop.sync()
@@ -231,6 +237,7 @@ async def test_a_remote_that_takes_nothing_more_still_gives_what_it_has(laptop: 
     assert laptop.everything() == desktop.everything()
 
 
+@pytest.mark.fault(30)
 async def test_what_could_not_be_sent_is_counted_and_sent_later(laptop: Device, desktop: Device):
     session = laptop.session("one")
     laptop.remote.fails = lambda verb, _: RemoteUnreachable(remote="memory", reason="away") if verb == "put" else None
@@ -243,6 +250,7 @@ async def test_what_could_not_be_sent_is_counted_and_sent_later(laptop: Device, 
     assert desktop.contents(session) == ["one"]
 
 
+@pytest.mark.fault(32)
 async def test_a_get_that_fails_stops_the_pull_and_the_next_one_goes_on(laptop: Device, desktop: Device):
     session = await _with_history(laptop, 12)
     failing = iter([True] * 1)
@@ -259,6 +267,7 @@ async def test_a_get_that_fails_stops_the_pull_and_the_next_one_goes_on(laptop: 
     assert desktop.contents(session) == laptop.contents(session)
 
 
+@pytest.mark.fault(6, 33)
 async def test_a_hole_in_a_log_is_reported_and_filled_when_it_arrives(laptop: Device, desktop: Device, vault: Vault):
     session = await _with_history(laptop, 3)
     middle = vault.log()[1]
@@ -285,6 +294,7 @@ async def test_a_deletion_beside_a_hole_does_not_swallow_what_was_in_the_hole(
     assert desktop.contents(session) == laptop.contents(session) == ["0"]
 
 
+@pytest.mark.fault(8, 11, 33)
 async def test_a_listing_that_is_too_short_is_reported_and_deletes_nothing(
     laptop: Device, desktop: Device, vault: Vault
 ):
@@ -299,6 +309,7 @@ async def test_a_listing_that_is_too_short_is_reported_and_deletes_nothing(
     assert (await desktop.sync()).complete
 
 
+@pytest.mark.fault(12, 14)
 async def test_an_emptied_remote_stops_the_sync_and_deletes_nothing(laptop: Device, vault: Vault):
     session = laptop.session("one")
     await laptop.sync()
@@ -310,6 +321,7 @@ async def test_an_emptied_remote_stops_the_sync_and_deletes_nothing(laptop: Devi
     assert vault.remote.objects == {}
 
 
+@pytest.mark.fault(12)
 async def test_another_vault_in_the_place_of_ours_is_refused_and_nothing_is_moved(laptop: Device, vault: Vault):
     laptop.session("one")
     vault.remote.objects[VAULT] = vault_json("othervault00")
@@ -318,6 +330,7 @@ async def test_another_vault_in_the_place_of_ours_is_refused_and_nothing_is_move
     assert vault.log() == []
 
 
+@pytest.mark.fault(40)
 async def test_foreign_files_in_the_log_are_passed_over(laptop: Device, desktop: Device, vault: Vault):
     session = laptop.session("one")
     await laptop.sync()
@@ -331,6 +344,7 @@ async def test_foreign_files_in_the_log_are_passed_over(laptop: Device, desktop:
 # Objects that do not open
 
 
+@pytest.mark.fault(4, 7, 32)
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty", "html", "renamed"])
 async def test_a_damaged_object_is_set_aside_and_the_others_go_on(
     laptop: Device, desktop: Device, vault: Vault, damage: str
@@ -356,6 +370,7 @@ async def test_a_damaged_object_is_set_aside_and_the_others_go_on(
     assert desktop.contents(session) == laptop.contents(session)
 
 
+@pytest.mark.fault(28)
 async def test_an_object_that_was_set_aside_is_tried_ever_more_seldom(laptop: Device, desktop: Device, vault: Vault):
     laptop.session("one")
     await laptop.sync()
@@ -399,6 +414,7 @@ async def test_what_is_sealed_and_no_batch_is_set_aside(desktop: Device, vault: 
     assert [problem for problem in report.problems if name in problem]
 
 
+@pytest.mark.fault(28)
 async def test_an_object_under_an_unknown_key_is_set_aside(laptop: Device, desktop: Device, vault: Vault):
     name = _put(vault, encode_batch({0: "zzzzzzzzzzzz"}, []), key=VaultKey("unknownkey00", b"k" * 32))
     session = laptop.session("one")
@@ -418,6 +434,7 @@ def _change(session: str, **born: Any) -> tuple[Any, ...]:
     return (session, 1, [birth], 0, [], [tuple(fields.values())])
 
 
+@pytest.mark.fault(18, 37)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -449,6 +466,7 @@ async def test_a_record_that_cannot_be_is_refused_alone_and_named_until_it_is_me
     assert desktop.contents("bad") == ["text"]
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("touched", [2**63, -1])
 async def test_a_session_whose_time_cannot_be_is_refused_alone(desktop: Device, vault: Vault, touched: int):
     id_, life, births, _, registers, messages = _change("bad")
@@ -479,6 +497,7 @@ async def test_a_fault_that_nobody_foresaw_sets_its_object_aside_and_the_others_
     assert desktop.contents(session) == laptop.contents(session)
 
 
+@pytest.mark.fault(31)
 async def test_a_full_disk_stops_the_pull_and_sets_nothing_aside(
     laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
 ):
@@ -518,6 +537,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return crash_at
 
 
+@pytest.mark.fault(1)
 @pytest.mark.parametrize("at", ["push.batched", "push.intended", "push.put", "push.acknowledged"])
 async def test_a_push_that_died_is_finished_and_nothing_is_sent_twice(
     laptop: Device, desktop: Device, vault: Vault, crash_at: Callable[[str], None], at: str
@@ -535,6 +555,7 @@ async def test_a_push_that_died_is_finished_and_nothing_is_sent_twice(
     assert desktop.contents(session) == ["one", "two"]
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("at", ["pull.fetched", "pull.slice"])
 async def test_a_pull_that_died_is_done_again_and_nothing_is_there_twice(
     laptop: Device, desktop: Device, crash_at: Callable[[str], None], at: str
@@ -550,6 +571,7 @@ async def test_a_pull_that_died_is_done_again_and_nothing_is_there_twice(
     assert desktop.everything() == laptop.everything()
 
 
+@pytest.mark.fault(10)
 async def test_a_device_that_was_copied_is_told_so(laptop: Device, vault: Vault, tmp_path: Path):
     session = laptop.session("one")
     await laptop.sync()

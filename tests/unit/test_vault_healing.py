@@ -60,6 +60,7 @@ async def healed(vault: Vault, *devices: Device) -> None:
             await device.sync()
 
 
+@pytest.mark.fault(8, 11)
 async def test_what_the_remote_lost_is_there_again(vault: Vault, laptop: Device, desktop: Device):
     session = laptop.session("one", "two", title="T", tags=["a"], metadata={"k": {"l": 1}})
     laptop.store.edit_message(session, next(iter(laptop.store.messages(session))).id, {"content": "1"})
@@ -73,6 +74,7 @@ async def test_what_the_remote_lost_is_there_again(vault: Vault, laptop: Device,
     assert state(fresh.store) == state(laptop.store) == state(desktop.store)
 
 
+@pytest.mark.fault(11, 33)
 async def test_what_is_gone_for_a_moment_only_is_not_published_again(vault: Vault, laptop: Device):
     laptop.session("one")
     await laptop.sync()
@@ -86,6 +88,7 @@ async def test_what_is_gone_for_a_moment_only_is_not_published_again(vault: Vaul
     assert (report.problems, vault.log()) == ([], [name])
 
 
+@pytest.mark.fault(11)
 async def test_one_device_heals_for_all(vault: Vault, laptop: Device, desktop: Device):
     devices = [laptop, desktop, *(vault.device(name) for name in "abc")]
     laptop.session("one")
@@ -100,6 +103,7 @@ async def test_one_device_heals_for_all(vault: Vault, laptop: Device, desktop: D
     assert [(await device.sync()).problems for device in devices] == [[]] * 5
 
 
+@pytest.mark.fault(8)
 async def test_the_log_of_a_device_that_never_comes_back_is_healed_by_another(
     vault: Vault, laptop: Device, desktop: Device
 ):
@@ -197,6 +201,7 @@ async def test_what_a_device_published_under_a_former_id_is_healed_with_its_log(
     assert fresh.contents(session) == ["written under the former id"]
 
 
+@pytest.mark.fault(11)
 async def test_random_losses_are_healed_and_devices_end_equal(tmp_path: Path):
     for seed in range(SCHEDULES):
         rng = random.Random(seed)
@@ -230,6 +235,7 @@ async def test_random_losses_are_healed_and_devices_end_equal(tmp_path: Path):
 # Repairing at once
 
 
+@pytest.mark.fault(8)
 async def test_a_repair_publishes_what_is_gone_without_waiting(vault: Vault, laptop: Device):
     session = laptop.session("one")
     await laptop.sync()
@@ -241,6 +247,7 @@ async def test_a_repair_publishes_what_is_gone_without_waiting(vault: Vault, lap
     assert fresh.contents(session) == ["one"]
 
 
+@pytest.mark.fault(12)
 async def test_a_repair_puts_back_a_vault_that_was_emptied(vault: Vault, laptop: Device, desktop: Device):
     session = laptop.session("one")
     await laptop.sync()
@@ -254,6 +261,7 @@ async def test_a_repair_puts_back_a_vault_that_was_emptied(vault: Vault, laptop:
     assert fresh.contents(session) == ["one"]
 
 
+@pytest.mark.fault(4, 7)
 async def test_a_repair_replaces_an_object_of_ours_that_does_not_open(vault: Vault, laptop: Device, desktop: Device):
     session = laptop.session("one")
     await laptop.sync()

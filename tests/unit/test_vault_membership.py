@@ -108,6 +108,7 @@ def test_joining_again_keeps_what_is_kept(home: Home, tmp_path: Path):
     assert _join(home, tmp_path / "r", "drawn") == made
 
 
+@pytest.mark.fault(13)
 def test_a_vault_that_moved_is_joined_at_its_new_address(home: Home, tmp_path: Path):
     made = _make(home, tmp_path / "r")
     (tmp_path / "r").rename(tmp_path / "moved")

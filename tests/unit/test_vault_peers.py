@@ -69,6 +69,7 @@ async def test_a_record_is_written_once_a_day_and_replaces_the_one_before(vault:
     assert laptop.asked() == {"list": 1, "put": 1, "delete": 1}
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("content", [b"", b"STENO", b"x" * 100])
 async def test_a_record_that_does_not_open_is_passed_over(vault: Vault, laptop: Device, content: bytes):
     vault.remote.objects[DeviceName("otherdevice0", 1).path] = content

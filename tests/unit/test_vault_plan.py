@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def test_an_object_under_our_id_that_we_did_not_write_is_strange():
     assert plan([name(OWN, 1), other], applied=[name(OWN, 1)]).strange == [other]
 
 
+@pytest.mark.fault(34)
 def test_a_second_object_of_one_number_is_read_too():
     first, second = name(LEFT, 1, random="a"), name(LEFT, 1, random="b")
     assert plan([first, second], applied=[first]).fetch == [second]
@@ -98,6 +100,7 @@ def test_pieces_that_were_compacted_are_not_lost():
     assert plan([name(LEFT, 1, 3, level=1)], applied=pieces).lost == []
 
 
+@pytest.mark.fault(33)
 def test_what_was_applied_and_is_gone_is_lost_and_not_obeyed():
     found = plan([name(LEFT, 1), name(LEFT, 3)], applied=[name(LEFT, 1), name(LEFT, 2)])
     assert found.lost == [name(LEFT, 2)]
@@ -108,6 +111,7 @@ def test_what_this_device_published_and_is_gone_is_lost():
     assert plan([], applied=[name(OWN, 1)]).lost == [name(OWN, 1)]
 
 
+@pytest.mark.fault(40)
 def test_foreign_names_are_passed_over():
     extra = ("log/desktop.ini", f"{name(LEFT, 1).path} (1)", "log/", "keys/1.aaaaaaaaaaaa")
     assert plan([], extra=extra) == PullPlan([], {}, [], [], foreign=list(extra))
@@ -134,6 +138,7 @@ def test_what_is_fetched_and_what_is_here_cover_all_that_is_listed(
         assert found.holes.get(device, []) == (have.holes if any(each.device == device for each in listed) else [])
 
 
+@pytest.mark.fault(33)
 @given(st.lists(_NAMES), st.lists(_NAMES), st.randoms(use_true_random=False))
 def test_the_order_of_a_listing_and_repeats_in_it_change_nothing_but_repeats(
     listed: list[SegmentName], applied: list[SegmentName], random: Random

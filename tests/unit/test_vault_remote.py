@@ -198,6 +198,7 @@ async def test_a_new_folder_is_made_by_the_first_put_and_not_before(tmp_path: Pa
     assert files_in(tmp_path / "deep" / "new") == ["log/a"]
 
 
+@pytest.mark.fault(14)
 async def test_a_folder_that_vanishes_is_not_made_again(tmp_path: Path):
     remote = FolderRemote(tmp_path / "new", create=True)
     await remote.put("log/a", b"x")
@@ -252,6 +253,7 @@ async def test_hidden_files_directories_and_links_are_not_listed(tmp_path: Path)
     assert await remote.list("log/") == ["log/a", "log/a (conflicted copy)"]
 
 
+@pytest.mark.fault(30)
 @pytest.mark.usefixtures("small_files")
 async def test_a_disk_without_room_refuses_and_keeps_no_pieces(tmp_path: Path):
     remote = FolderRemote(tmp_path)

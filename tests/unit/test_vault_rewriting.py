@@ -79,6 +79,7 @@ async def test_a_log_of_many_small_segments_becomes_a_short_one(vault: Vault, la
     assert contents(desktop) == contents(laptop)
 
 
+@pytest.mark.fault(36)
 async def test_whoever_reads_half_of_a_log_before_it_is_short_reads_the_rest_after(
     vault: Vault, laptop: Device, desktop: Device
 ):
@@ -111,6 +112,7 @@ async def test_a_log_that_is_short_is_left_alone_without_a_request(laptop: Devic
     assert laptop.asked() == {}
 
 
+@pytest.mark.fault(36)
 async def test_a_log_is_read_from_the_start_where_it_was_written_again(vault: Vault, laptop: Device, desktop: Device):
     session = await chatty(laptop, 60)
     await laptop.engine.tend()
@@ -289,6 +291,7 @@ async def test_whoever_dies_while_it_writes_again_loses_nothing(
     assert [number for first, last in ranges for number in range(first, last + 1)] == list(range(1, 11))
 
 
+@pytest.mark.fault(36)
 def test_schedules_of_writing_and_dying_end_with_equal_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for seed in range(20):
         rng = random.Random(seed)

@@ -124,6 +124,7 @@ def test_a_keyring_that_is_locked_is_said(home: Home, entries: Path):
         membership(home)
 
 
+@pytest.mark.fault(26)
 def test_a_key_that_the_keyring_lost_comes_back_with_the_passphrase(home: Home, entries: Path):
     found = made(home, passphrase="chosen")
     moved(home, "keyring")

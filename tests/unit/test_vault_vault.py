@@ -89,6 +89,7 @@ async def test_the_vault_is_there_only_when_its_key_is():
     assert list(remote.objects)[-1] == VAULT
 
 
+@pytest.mark.fault(25)
 async def test_a_wrong_passphrase_moves_nothing():
     remote = MemoryRemote()
     vault_id, _ = await founded(remote)
@@ -115,6 +116,7 @@ async def test_a_vault_json_that_does_not_open_is_not_overwritten():
     assert remote.objects == {VAULT: b"torn"}
 
 
+@pytest.mark.fault(34)
 async def test_of_two_founders_at_once_one_is_told_of_the_other():
     class Raced(MemoryRemote):
         async def put(self, name: str, data: bytes) -> None:
@@ -130,6 +132,7 @@ async def test_an_empty_remote_has_no_vault():
         await vault_at(MemoryRemote())
 
 
+@pytest.mark.fault(12)
 async def test_a_vault_whose_keys_are_gone_says_so():
     remote = MemoryRemote()
     remote.objects[VAULT] = vault_json(VAULT_ID)
@@ -156,6 +159,7 @@ async def test_only_the_latest_passphrase_opens():
         await unlocked(remote, vault_id, PASSPHRASE)
 
 
+@pytest.mark.fault(34)
 async def test_two_passphrases_changed_at_once_both_open():
     remote = MemoryRemote()
     vault_id, keyring = await founded(remote)

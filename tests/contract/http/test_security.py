@@ -25,6 +25,7 @@ BAD_HOSTS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8
              "localhost@evil.example", "127.0.0.1,evil.example", "::1", "127.0.0.2"]  # fmt: skip
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize(("method", "address"), ROUTES)
 def test_every_route_but_health_needs_the_token(server: Any, method: str, address: str):
     answer = server.ask(method, address, token=None)
@@ -55,6 +56,7 @@ def test_a_nonce_has_a_length(server: Any, nonce: str):
     assert server.ask("GET", f"/v1/health?nonce={nonce}", token=None).status == 400
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize("address", ["/v1/health", "/healthz", "/v1/status"])
 @pytest.mark.parametrize("host", BAD_HOSTS)
 def test_a_name_that_was_made_to_point_here_is_refused(server: Any, host: str, address: str):
@@ -77,6 +79,7 @@ def test_an_address_in_the_request_line_cannot_stand_for_the_host(server: Any):
     assert server.send(f"{line}Connection: close\r\n\r\n".encode()).status == 400
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize(
     "origin",
     ["http://evil.example", "null", "http://localhost:1", "https://localhost", "http://127.0.0.1.evil.example",
@@ -101,6 +104,7 @@ def test_a_page_of_our_own_may_ask_through_a_forwarded_port(server: Any):
     assert server.ask("GET", "/v1/status", headers=headers).status == 200
 
 
+@pytest.mark.fault(42)
 def test_no_answer_lets_another_origin_read_it(server: Any):
     headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "GET"}
     for method in ("GET", "OPTIONS"):

@@ -1,0 +1,164 @@
+"""What must be true of every schedule: while it runs, of what a device says; when all came to rest, of all that is there.
+
+Nothing acknowledged is lost, equal knowledge is equal state, nobody is told "done" when something is missing, what was
+purged is gone, and nothing costs more requests than it may.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steno.storage.identity import is_written_since
+from steno.storage.model import NewMessage
+from steno.sync.vault import compaction
+from steno.sync.vault.engine import SyncReport
+from steno.sync.vault.names import LOG, SegmentName
+from steno.sync.vault.ranges import Ranges
+from steno.tests.simulation.test_stores_converge import state
+from steno.tests.simulation.vault_world import MARK, NATIVE, Device, Place, World, keys_again
+
+ROUNDS = 14
+REST_MS, LONG_MS = 3 * 3_600_000, 20 * 86_400_000
+
+
+def check_told(device: Device, report: SyncReport, part: str) -> None:
+    """Whoever says that all is done has all that it saw, misses nothing that it had, and has told what it wrote."""
+    if not report.complete or device.way.listed is None:
+        return
+    store, ledger = device.store, device.engine._ledger
+    listed = {name.path: name for name in map(SegmentName.parse, device.way.listed) if name is not None}
+    cursor = ledger.cursor()
+    for name in listed.values():
+        assert cursor.covers(name.device, name.first, name.last), f"{device.name} is told done and has not {name.path}"
+    for other, ranges in cursor:
+        assert ranges.holes == [], f"{device.name} is told done and lacks {ranges.holes} of {other}"
+    covered = device.world.covered_by(listed)
+    put = [SegmentName.parse(name) for name in device.way.put_names]
+    for name in put:
+        if name is not None:
+            covered[name.device] = covered.get(name.device, Ranges()).add(name.first, name.last)
+            for other, ranges in device.world.stands_for[name.path].items():
+                covered[other] = covered.get(other, Ranges()) | ranges
+    for other, ranges in cursor:
+        missing = [gap for span in ranges.spans for gap in covered.get(other, Ranges()).missing(*span)]
+        assert not missing, f"{device.name} is told done and the remote lacks {missing} of {other}"
+    if part == "sync":
+        assert not is_written_since(store, *ledger.position), f"{device.name} is told done and has not sent all"
+
+
+async def check_end(world: World) -> None:
+    """Let everybody hear of everything, and look."""
+    await _come_to_rest(world)
+    devices = world.live
+    states = [state(device.store) for device in devices]
+    assert all(each == states[0] for each in states), "devices differ"
+    _check_writes(world, devices[0])
+    _check_objects(world)
+    for device in devices:
+        for table in ("waiting", "gaps", "outbox"):
+            assert device.store.one(f"SELECT count(*) FROM {table}")[0] == 0, f"{device.name} has a rest in {table}"
+    fresh = world.join()
+    report = await fresh.sync()
+    assert report is not None, "a fresh device cannot sync"
+    assert report.complete, f"a fresh device is not complete: {report.problems}"
+    check_told(fresh, report, "sync")
+    assert state(fresh.store) == states[0], "a fresh device differs"
+    await _check_requests(devices[0], fresh)
+
+
+async def _come_to_rest(world: World) -> None:
+    world.faulty = False
+    world.objects.settle()
+    world.now_ms += LONG_MS
+    for device in world.live:
+        device.calm()
+        device.skew_ms = min(max(device.skew_ms, -50), 50)
+    if world.are_keys_lost:
+        await keys_again(world)
+    if world.is_damaged or world.is_emptied:
+        for device in world.live:
+            await device.sync("repair")
+    if world.is_damaged:
+        for dead in world.retired:
+            await world.live[0].run(lambda engine, dead=dead: engine.retire(dead))
+    reports: list[SyncReport | None] = []
+    for _ in range(ROUNDS):
+        before = set(world.objects.whole)
+        reports = []
+        for device in world.live:
+            report = await device.sync()
+            if report is not None:
+                check_told(device, report, "sync")
+            reports += [report, await device.sync("tend")]
+        if before == set(world.objects.whole) and all(each is not None and each.complete for each in reports):
+            return
+        world.now_ms += REST_MS
+    problems = [each and each.problems for each in reports]
+    raise AssertionError(f"they do not come to rest: {problems}")
+
+
+def _check_writes(world: World, device: Device) -> None:
+    known = {action: each for action, each in world.acts.items() if action not in world.lost - world.sent}
+    written = set[Place]().union(*(each.written for each in known.values()))
+    gone = set[Place]().union(*(each.gone for each in world.acts.values()))
+    here, shown = device.here(), device.shown()
+    lost = {each for each in written - gone if each not in here and each[1] not in NATIVE}
+    # Of a session that somebody purges unknowingly the writer keeps its messages, if there still is that writer, and
+    # if it was not the one who purged when it had forgotten them.
+    purged = {session for _, session in world.purged}
+    kept = {message for _, message in here}
+    writers = {one for each in world.live for one in (each.store.device, *each.store.former_devices)}
+    forgotten = {session for _, session in world.undone & world.purged}
+    lost = {
+        each
+        for each in lost
+        if each[0] not in purged
+        or (each[1] not in kept and world.authors[each] in writers and each[0] not in forgotten)
+    }
+    assert not lost, f"messages are lost: {lost}"
+    if not (world.is_copied and world.is_blind):
+        hidden = {each for each in here - shown - gone if each[1] not in NATIVE}
+        assert not hidden, f"a deletion swallowed what its writer had not seen: {hidden}"
+    standing = device.open_edits()
+    for text, ((session, message, _), action) in world.edits.items():
+        if action not in known or world.replaced_by[text] & known.keys():
+            continue
+        row = device.store.row(session)
+        is_purged = row is None or row.purged or (message is not None and (session, message) not in here)
+        assert is_purged or text in standing, f"{text} is gone, and nobody replaced it knowingly"
+
+
+def _check_objects(world: World) -> None:
+    """Logs tile, few objects stand, and none of them holds what was purged."""
+    names = [name for name in map(SegmentName.parse, world.objects.whole) if name is not None]
+    for device, ranges in world.covered_by(world.objects.whole).items():
+        assert ranges.holes == [], f"the log of {device} does not tile: {ranges.holes}"
+    for device in {name.device for name in names}:
+        own = sorted((name for name in names if name.device == device), key=lambda name: (name.first, name.last))
+        breaks = sum(later.first != name.last + 1 for name, later in zip(own, own[1:], strict=False))
+        assert len(own) <= compaction.MOST + 8 + breaks, f"{len(own)} objects of {device}"
+    purged = {place for each in world.acts.values() for place in each.purged}
+    contents = b"".join(world.opened(name, data) for name, data in world.objects.whole.items() if name.startswith(LOG))
+    here = {message for device in world.live for _, message in device.here()}
+    for action, each in world.acts.items():
+        if each.written and each.written <= purged and not {message for _, message in each.written} & here:
+            assert f"<{action}> {MARK} said".encode() not in contents, f"what was purged still lies there: {action}"
+
+
+async def _check_requests(device: Device, other: Device) -> None:
+    """Looking costs one LIST, an append one PUT, and reading it a LIST and a GET."""
+
+    async def asked(who: Device, part: str) -> dict[str, Any]:
+        who.way.requests.clear()
+        await who.sync(part)
+        return dict(who.way.requests)
+
+    await device.sync()
+    assert await asked(device, "pull") == {"list": 1}, "looking costs more than one LIST"
+    device.store.create(id="at the end")
+    await device.sync()
+    await other.sync()
+    device.store.append("at the end", NewMessage(role="user", content=MARK))
+    assert await asked(device, "push") == {"put": 1}, "an append costs more than one PUT"
+    assert await asked(other, "pull") == {"list": 1, "get": 1}, "reading an append costs more than a LIST and a GET"
+    assert [each.content for each in other.store.messages("at the end")] == [MARK], "an append does not arrive"

@@ -1,0 +1,484 @@
+"""What may happen to devices and their remote, in what order, and the shortest order in which something goes wrong.
+
+A step is a name with numbers and words, read as the state needs them (the third object means one of those that are
+there), so any part of a schedule is a schedule. One seed gives one schedule, whatever else runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from steno.storage.apply import slices
+from steno.storage.forks import fork
+from steno.storage.importing import take_in
+from steno.storage.model import NewMessage
+from steno.storage.purge import purge_deleted, purge_history, purge_message, purge_session
+from steno.storage.rows import HIDDEN_FOR_EVER
+from steno.storage.store import Store
+from steno.storage.transcripts.transcript import Transcript
+from steno.sync.vault import compaction, engine, healing, rotation
+from steno.sync.vault.names import LOG, VAULT
+from steno.tests.simulation import vault_world
+from steno.tests.simulation.vault_check import check_end, check_told
+from steno.tests.simulation.vault_world import (
+    MARK,
+    NAMES,
+    NATIVE,
+    OUTAGES,
+    REFUSALS,
+    START_MS,
+    Device,
+    Field,
+    World,
+    edit_text,
+    flipped,
+    new_key,
+    new_passphrase,
+    passed,
+)
+
+SESSIONS = ["one", "two"]
+DAY_MS = 86_400_000
+WAITS_MS = [1, 20, 6_000, 400_000, 3_700_000, 7_500_000, DAY_MS]
+SKEWS_MS = [0, -50, 50, 9 * DAY_MS, -DAY_MS, -START_MS + 1000]
+"""The last one is 1970."""
+SEGMENT_BYTES = [1 << 22, 200, 1000]
+ROWS, FAN_INS, GROWTHS, MOSTS = [2000, 1, 3], [8, 2, 3], [4, 1], [32, 3, 6]
+FAULTS = ["unheard", "tear", "flip", "short", "twice", *REFUSALS, *OUTAGES]
+WRITES = {
+    "append": 8, "append behind": 1, "edit": 4, "message metadata": 1, "delete message": 2, "title": 2, "metadata": 1,
+    "state": 1, "tags": 1, "status": 1, "delete": 1, "clear": 0.5, "restore": 1, "fork": 0.7, "capture": 1,
+    "purge session": 0.5, "purge message": 0.7, "purge history": 0.3, "purge message history": 0.2, "purge deleted": 0.2,
+}  # fmt: skip
+
+
+class Step(NamedTuple):
+    """What happens, to which device, and how: numbers and words that `play` reads."""
+
+    what: str
+    device: int
+    how: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"Step({self.what!r}, {self.device!r}, {self.how!r})"
+
+
+# Drawing
+
+Draw = Callable[[random.Random], tuple[Any, ...]]
+
+
+def _number(rng: random.Random) -> tuple[Any, ...]:
+    return (rng.randrange(16),)
+
+
+_ALWAYS: dict[str, tuple[float, Draw]] = {
+    "write": (14, lambda rng: (_one(rng, WRITES), rng.randrange(4), rng.randrange(8), rng.randrange(4))),
+    "sync": (8, lambda _: ()),
+    "tend": (1.5, lambda _: ()),
+    "together": (1.5, lambda rng: tuple(sorted(rng.sample(range(6), 2)))),
+    "wait": (3, lambda rng: (rng.randrange(len(WAITS_MS)),)),
+    "repair": (0.3, lambda _: ()),
+}
+_KINDS: dict[str, dict[str, tuple[float, Draw]]] = {
+    "blind": {"push": (2, lambda _: ()), "pull": (2, lambda _: ())},
+    "requests": {
+        "fault": (4, lambda rng: (rng.randrange(8), rng.choice(FAULTS))),
+        "outage": (1, lambda rng: (rng.randrange(1, 12),)),
+        "hide": (2, lambda rng: (rng.randrange(16), rng.randrange(1, 6))),
+    },
+    "crashes": {"crash": (4, lambda rng: (rng.randrange(1, 24),)), "restart": (1, lambda _: ())},
+    "clocks": {"clock": (2, lambda rng: (rng.randrange(len(SKEWS_MS)),))},
+    "keys": {"rotate": (1.5, lambda _: ()), "passphrase": (1, _number)},
+    "retiring": {"retire": (1.5, lambda rng: (rng.randrange(6), rng.random() < 0.7))},
+    "losses": {
+        "lose": (2, _number),
+        "snapshot": (1, lambda _: ()),
+        "roll back": (1, _number),
+        "empty": (0.3, lambda _: ()),
+    },
+    "damage": {"damage": (2, _number), "swap": (1, lambda rng: (rng.randrange(16), rng.randrange(16)))},
+    "folders": {"replicate": (1, lambda _: ()), "carry": (8, _number)},
+    "copies": {
+        "clone": (1, lambda _: ()),
+        "keep a copy": (1, lambda _: ()),
+        "put back": (1.5, _number),
+    },
+}
+_APART = {"copies": {"losses", "damage", "retiring", "folders"}, "folders": {"losses", "damage", "retiring"}}
+"""What a kind is not drawn with: what a home forgets may be what a remote loses."""
+
+
+def schedule(seed: int) -> list[Step]:
+    """The steps of a seed. Each schedule knows some kinds of trouble only, and likes some steps more than others."""
+    rng = random.Random(seed)
+    troubles = rng.sample(sorted(_KINDS), rng.choice([1, 2, 2, 3, 4]))
+    kept = [each for at, each in enumerate(troubles) if not any(_is_apart(each, other) for other in troubles[:at])]
+    kinds = {**_ALWAYS, **{name: kind for each in kept for name, kind in _KINDS[each].items()}}
+    likes = {name: rng.choice([0.3, 1, 1, 3]) * weight for name, (weight, _) in kinds.items()}
+    names, weights = [*likes], [*likes.values()]
+    count = rng.choice([2, 2, 2, 3, 3, 4, 5, 6])
+    settings = tuple(rng.randrange(len(each)) for each in (SEGMENT_BYTES, ROWS, FAN_INS, GROWTHS, MOSTS))
+    drawn = [Step("settings", 0, settings)]
+    for _ in range(rng.randint(6, 30)):
+        [name] = rng.choices(names, weights)
+        drawn.append(Step(name, rng.randrange(count), kinds[name][1](rng)))
+    return drawn
+
+
+def _is_apart(kind: str, other: str) -> bool:
+    return other in _APART.get(kind, ()) or kind in _APART.get(other, ())
+
+
+def _one(rng: random.Random, weights: dict[str, float]) -> str:
+    return rng.choices([*weights], [*weights.values()])[0]
+
+
+# Playing
+
+
+@contextlib.contextmanager
+def wired(worlds: Callable[[], World]) -> Generator[pytest.MonkeyPatch]:
+    """Let the points of the engine's work be those of the world that is running, and its keys stand in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in sys.modules.items():
+            if name.startswith("steno.sync.vault.") and hasattr(module, "step"):
+                patch.setattr(module, "step", passed)
+        patch.setattr(rotation, "required_membership", vault_world.membership_of)
+        patch.setattr(rotation, "change_keys", lambda home, **options: vault_world.change_keys(home, **options))
+        patch.setattr(rotation, "remote_of", vault_world.remote_of(worlds))
+        patch.setattr(logging.getLogger("steno.vault"), "disabled", True)
+        for module, name in ((engine, "SEGMENT_BYTES"), (engine, "slices"), (healing, "SEGMENT_BYTES")):
+            patch.setattr(module, name, getattr(module, name))  # so that it comes back
+        for name in ("FAN_IN", "GROWTH", "MOST"):
+            patch.setattr(compaction, name, getattr(compaction, name))
+        yield patch
+
+
+def templates(folder: Path) -> dict[str, Path]:
+    """An empty store for each device, made once: copying it is quicker."""
+    made = {}
+    for name in NAMES:
+        made[name] = folder / f"{name}.template"
+        Store(made[name], random=lambda length, name=name: name * length).close()
+    return made
+
+
+def play(world: World, steps: list[Step]) -> None:
+    """Let steps happen, then come to rest, and look whether all is as it should be."""
+    asyncio.run(_played(world, steps))
+
+
+async def _played(world: World, steps: list[Step]) -> None:
+    _settings(world, (0, 0, 0, 0, 0))
+    for number in range(2):
+        world.device(number)
+    for step in steps:
+        await _play(world, step)
+    await check_end(world)
+
+
+async def _play(world: World, step: Step) -> None:  # noqa: C901  a table
+    device, how = world.device(step.device), step.how
+    world.now_ms += 7
+    if device.is_dead and step.what not in _OF_THE_REMOTE:
+        return
+    match step.what:
+        case "write":
+            _write(device, *how)
+        case "sync" | "push" | "pull" | "tend" | "repair":
+            await _sync(world, device, step.what)
+        case "together":
+            others = [world.devices[number % len(world.devices)] for number in how]
+            both = dict.fromkeys(each for each in [device, *others] if not each.is_dead)
+            await asyncio.gather(*(asyncio.create_task(_sync(world, each, "sync")) for each in both))
+        case "wait":
+            world.now_ms += WAITS_MS[how[0]]
+        case "fault":
+            device.armed.append([*how])
+        case "outage":
+            device.unheard = how[0]
+        case "hide":
+            if name := _object(world, how[0]):
+                device.hidden[name] = how[1]
+        case "crash":
+            device.crash_in = how[0]
+        case "restart":
+            device.store.close()
+            device.start()
+        case "clock":
+            device.skew_ms = SKEWS_MS[how[0]]
+        case "rotate":
+            await new_key(device)
+        case "passphrase":
+            await new_passphrase(device, f"passphrase {how[0]}")
+        case "retire":
+            await _retire(world, device, *how)
+        case "clone" | "keep a copy" | "put back":
+            _copy(world, device, step.what, *how)
+        case _:
+            _OF_THE_REMOTE[step.what](world, device, *how)
+
+
+def _settings(_: World, how: tuple[int, ...]) -> None:
+    segment, rows, fan_in, growth, most = how
+    engine.SEGMENT_BYTES = healing.SEGMENT_BYTES = SEGMENT_BYTES[segment]
+    engine.slices = functools.partial(slices, rows=ROWS[rows])
+    compaction.FAN_IN, compaction.GROWTH, compaction.MOST = FAN_INS[fan_in], GROWTHS[growth], MOSTS[most]
+
+
+async def _sync(world: World, device: Device, part: str) -> None:
+    world.is_blind |= part in ("push", "pull")
+    # In a task of its own what is running is known by its context.
+    report = await asyncio.create_task(device.sync(part))
+    if report is not None:
+        check_told(device, report, part)
+
+
+async def _retire(world: World, device: Device, number: int, dies: bool) -> None:  # noqa: FBT001
+    other = world.devices[number % len(world.devices)]
+    if other is device or other.is_dead:
+        return
+    mine = [name for name in {*other.engine._ledger.applied(), *world.objects.whole} if name.startswith(LOG)]
+    if dies and all(world.is_held(name, without=other) for name in mine):
+        world.objects.carry_all()
+        other.is_dead = True
+        world.retired.append(other.store.device)
+        world.lost |= other.acts - world.sent
+        other.store.close()
+    retired = other.store.device
+    await asyncio.create_task(device.run(lambda engine: engine.retire(retired)))
+
+
+# What happens to the remote
+
+
+def _object(world: World, number: int) -> str | None:
+    names = sorted(name for name in world.objects.whole if name.startswith(LOG))
+    return names[number % len(names)] if names else None
+
+
+def _lose(world: World, _: Device, number: int) -> None:
+    """An object is gone, which somebody has."""
+    name = _object(world, number)
+    if name is not None and world.is_held(name):
+        world.objects.carry_all()
+        del world.objects.whole[name]
+
+
+def _roll_back(world: World, _: Device, number: int) -> None:
+    if world.snapshots:
+        _become(world, world.snapshots[number % len(world.snapshots)])
+
+
+def _become(world: World, objects: dict[str, bytes]) -> None:
+    """Other objects than before, as far as somebody has what is gone."""
+    world.objects.carry_all()
+    whole = world.objects.whole
+    kept = {name: data for name, data in whole.items() if name not in objects and not world.is_held(name)}
+    whole.clear()
+    whole |= objects | kept
+    world.is_emptied |= VAULT not in whole
+    world.are_keys_lost = True
+
+
+def _empty(world: World, _: Device) -> None:
+    _become(world, {})
+
+
+def _damage(world: World, _: Device, number: int) -> None:
+    """A bit of an object is another one from now on."""
+    name = _object(world, number)
+    if name is not None and world.is_held(name):
+        world.objects.carry_all()
+        world.objects.whole[name] = flipped(world.objects.whole[name], number * 131)
+        world.is_damaged = True
+
+
+def _swap(world: World, _: Device, number: int, other: int) -> None:
+    """Two objects change their names."""
+    names = [_object(world, number), _object(world, other)]
+    first, second = names
+    if first is not None and second is not None and all(world.is_held(str(name)) for name in names):
+        world.objects.carry_all()
+        whole = world.objects.whole
+        whole[first], whole[second] = whole[second], whole[first]
+        world.is_damaged = True
+
+
+_OF_THE_REMOTE: dict[str, Callable[..., None]] = {
+    "settings": lambda world, _, *how: _settings(world, how),
+    "lose": _lose,
+    "snapshot": lambda world, _: world.snapshots.append(dict(world.objects.whole)),
+    "roll back": _roll_back,
+    "empty": _empty,
+    "damage": _damage,
+    "swap": _swap,
+    "replicate": lambda world, _: world.objects.replicate(),
+    "carry": lambda world, device, number: world.objects.carry(device.name, number),
+}
+
+
+def _copy(world: World, device: Device, what: str, number: int = 0) -> None:
+    if what == "clone" and len(world.devices) < len(NAMES) - 2:
+        world.is_copied = True
+        world.devices.append(device.copied(NAMES[len(world.devices)]))
+    elif what == "keep a copy":
+        path = world.folder / f"{len(world.copies)}.copy"
+        device.copy_to(path)
+        world.copies.append((device, path, set(device.acts)))
+    elif what == "put back":
+        copies = [each for each in world.copies if each[0] is device]
+        if copies:
+            world.is_copied = True
+            _, path, acts = copies[number % len(copies)]
+            device.put_back(path, acts)
+
+
+# What a person does
+
+
+def _write(device: Device, what: str, session: int, message: int, number: int) -> None:
+    store = device.store
+    there = [each for (each,) in store.execute("SELECT id FROM sessions WHERE hidden < 2 ORDER BY id").fetchall()]
+    name = (there or SESSIONS)[session % len(there or SESSIONS)] if session > 1 else SESSIONS[session]
+    row = store.find(name)
+    if what == "purge deleted":
+        device.act(lambda store, _: purge_deleted(store) and None)
+    elif row is None:
+        device.act(lambda store, at: store.create(id=name, title=f"<{at}> {MARK}" if number else None) and None)
+    elif what in ("purge session", "purge history"):
+        purge = purge_session if what == "purge session" else purge_history
+        device.act(lambda store, _: purge(store, name) and None, purges=name if what == "purge session" else None)
+    elif what == "capture":
+        _capture(device, name, number)
+    elif row.hidden:
+        device.act(lambda store, _: store.restore(name) and None)
+    elif what in _TO_SESSIONS:
+        edits: Field | None = (name, None, "title") if what == "title" else None
+        device.act(lambda store, at: _TO_SESSIONS[what](store, name, at, number), edits=edits)
+    else:
+        _to_message(device, name, what, message, number)
+
+
+_TO_SESSIONS: dict[str, Callable[[Store, str, int, int], Any]] = {
+    "append": lambda store, name, at, number: store.append(name, _new(at, number)),
+    "title": lambda store, name, at, _: store.update(name, fields={"title": edit_text(at)}),
+    "metadata": lambda store, name, at, number: store.update(name, metadata={"ab"[number % 2]: _leaf(at, number)}),
+    "state": lambda store, name, at, number: store.update(name, state={"ab"[number % 2]: _leaf(at, number)}),
+    "tags": lambda store, name, _, number: store.update(
+        name, add_tags=["xyz"[number % 3]], remove_tags=["yzx"[number % 3]]
+    ),
+    "status": lambda store, name, _, number: store.update(
+        name, fields={"status": ["active", "paused", "archived"][number % 3]}
+    ),
+    "delete": lambda store, name, *_: store.delete(name),
+    "clear": lambda store, name, *_: store.clear(name),
+    "restore": lambda store, name, *_: store.restore(name),
+    "fork": lambda store, name, at, _: fork(store, name, id=f"fork{at}"),
+}
+
+
+def _new(action: int, number: int, after: str | None = None) -> NewMessage:
+    role = "assistant" if number % 2 else "user"
+    metadata: dict[str, Any] = {"x": 1} if number == 3 else {}
+    return NewMessage(role=role, content=f"<{action}> {MARK} said", after=after, metadata=metadata)
+
+
+def _leaf(action: int, number: int) -> Any:
+    return [None, f"<{action}> {MARK}", {"c": {"d": action}}, {}][number]
+
+
+def _capture(device: Device, session: str, number: int) -> None:
+    device.captured = min(len(NATIVE), device.captured + 1 + number % 2)
+    messages = [
+        NewMessage(
+            id=each, role="user", content=f"{each} {MARK}", after=NATIVE[at - 1] if at else None,
+            timestamp="2023-11-14T00:00:00Z", metadata={"native": True},
+        )
+        for at, each in enumerate(NATIVE[: device.captured])
+    ]  # fmt: skip
+    transcript = Transcript(
+        id=session, title="derived" if number else None, created_ms=1, provider=None, model=None,
+        source={"tool": "x"}, messages=messages,
+    )  # fmt: skip
+    device.act(lambda store, _: take_in(store, transcript) and None)
+
+
+def _to_message(device: Device, session: str, what: str, message: int, number: int) -> None:
+    store = device.store
+    row = store.find(session)
+    assert row is not None
+    rows = [
+        each.id
+        for each in store.message_rows(row.no, hidden=what.startswith("purge"))
+        if not each.hidden & HIDDEN_FOR_EVER
+    ]
+    if not rows:
+        return
+    id_ = rows[message % len(rows)]
+    if what == "edit":
+        device.act(
+            lambda store, at: store.edit_message(session, id_, {"content": edit_text(at)}) and None,
+            edits=(session, id_, "content"),
+        )
+    elif what == "append behind":
+        device.act(lambda store, at: store.append(session, _new(at, number, id_)) and None)
+    elif what == "message metadata":
+        change = {"metadata": {"xyz"[number % 3]: [None, 1, {"k": 2}, {}][number]}}
+        device.act(lambda store, _: store.edit_message(session, id_, change) and None)
+    elif what == "delete message":
+        device.act(lambda store, _: store.delete_message(session, id_))
+    else:
+        purge = purge_message if what == "purge message" else purge_history
+        device.act(lambda store, _: purge(store, session, id_) and None)
+
+
+# Shrinking
+
+
+def shortest(steps: list[Step], fails: Callable[[list[Step]], bool], *, seconds: float) -> list[Step]:
+    """The shortest and plainest part of a schedule that is found to fail as well."""
+    deadline = time.monotonic() + seconds
+    found = True
+    while found and time.monotonic() < deadline:
+        found = False
+        for plainer in (*_shorter(steps), *_plainer(steps)):
+            if time.monotonic() > deadline:
+                break
+            if len(plainer) <= len(steps) and _size(plainer) < _size(steps) and fails(plainer):
+                steps, found = plainer, True
+    return steps
+
+
+def _size(steps: list[Step]) -> int:
+    return len(repr(steps)) + sum(step.device for step in steps)
+
+
+def _shorter(steps: list[Step]) -> Iterator[list[Step]]:
+    size = len(steps) + 1
+    while size := size // 2:
+        for start in range(len(steps) - size, -1, -size):
+            yield steps[:start] + steps[start + size :]
+
+
+def _plainer(steps: list[Step]) -> Iterator[list[Step]]:
+    for at, step in enumerate(steps):
+        for where, value in enumerate(step.how):
+            if isinstance(value, int) and value and step.what != "settings":
+                for less in (0, value // 2, value - 1):
+                    how = (*step.how[:where], type(value)(less), *step.how[where + 1 :])
+                    yield [*steps[:at], step._replace(how=how), *steps[at + 1 :]]
+        for device in range(step.device):
+            yield [*steps[:at], step._replace(device=device), *steps[at + 1 :]]
