@@ -321,7 +321,7 @@ class Taking:
             if row is None or record is None or record.path == relative:
                 continue
             anew, other = self._is_written_anew(row.no, relative), not _is_very_file(path, record)
-            if anew or not self._holds(record, row.id) or (not other and self._is_anothers(record, row)):
+            if anew or not self._holds(record, row.id) or self._is_anothers(record, row):
                 claims.setdefault(row.no, []).append((not anew, other, relative))
                 found[row.no] = record
         return [(found[no], min(places)[-1]) for no, places in claims.items()]
@@ -340,11 +340,12 @@ class Taking:
         return self._named(place) in (None, session_id)
 
     def _is_anothers(self, record: Record, row: SessionRow) -> bool:
-        """Say whether what stands at a session's path has no header, and begins with none of its messages.
+        """Say whether a session's place holds another file, without header, that begins with none of its messages.
 
-        That may be the session's all the same, unless its own file stands elsewhere.
+        That may be the session's all the same, unless another file says so.
         """
-        id_ = named_message(first_line(self._directory.place(record.path)))
+        place = self._directory.place(record.path)
+        id_ = None if _is_very_file(place, record) else named_message(first_line(place))
         return id_ == "" or (id_ not in (None, row.id) and find_message(self._store, row.no, id_) is None)
 
     def _named(self, path: Path) -> str | None:

@@ -146,8 +146,21 @@ class _Entry:
         """Say whether another entry can be said with this one: neither may seem to say all of what it says in part."""
         if (self._change.life, self._purged_life) != (later._change.life, later._purged_life):
             return False
-        partial = later._registers.keys() - later._messages.keys()
-        return not any(each in self._messages and each not in self._registers for each in partial if each is not None)
+        return not (self._would_hide(later) or later._would_hide(self))
+
+    def _would_hide(self, other: _Entry) -> bool:
+        """Say whether a register that the other one says would stand for what is implied by a birth that stands here.
+
+        A message none of whose registers is told is all implied, and so are the keys of its metadata where none is.
+        """
+        for message, registers in other._registers.items():
+            born = self._messages.get(message) if message is not None else None
+            if born is None or message in other._messages:
+                continue
+            ours = self._registers.get(message)
+            if ours is None or (born.metadata is not None and _of_metadata(registers) and not _of_metadata(ours)):
+                return True
+        return False
 
     def add(self, later: _Entry) -> None:
         """Say also what a later entry says."""
@@ -207,6 +220,10 @@ class _Entry:
         """Forget who gave some stamps."""
         gone = {(self._wire.number(stamp.device), stamp.clock) for stamp in stamps}
         self._actors = {each: None for each in self._actors if each[:2] not in gone}
+
+
+def _of_metadata(paths: Iterable[str]) -> bool:
+    return any(path.startswith("metadata/") for path in paths)
 
 
 def _without_past(born: Born, births: Sequence[Stamp], now: Mapping[str, Register]) -> Born:

@@ -113,7 +113,10 @@ class VaultEngine:
         self._draw = draw
         self._work = work
         self._sealer = Sealer(vault, self._keys.held, draw)
-        self._rewriter = Rewriter(store, self._ledger, remote, self._sealer, now_ms=now_ms, draw=draw, work=work)
+        self._rewriter = Rewriter(
+            store, self._ledger, remote, self._sealer, now_ms=now_ms, draw=draw, work=work,
+            find=lambda key_id: self._keys.find(remote, key_id),
+        )  # fmt: skip
         self._healer = Healer(
             store, self._ledger, self._sealer, now_ms=now_ms, draw=draw, work=work, send=self._send_healing
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
-from ...storage.change import StandsFor, encode_batch, known_to, sessions_in, whole
+from ...storage.change import StandsFor, decode_batch, encode_batch, known_to, sessions_in, whole
 from ...storage.steps import step
 from ...storage.store import Store
 from .ledger import Intent, Ledger, Segment, hashes_of
@@ -51,14 +51,18 @@ class Healer:
         if not stands_for:  # something stands for it by now
             await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
             return 0
-        sessions = await self._work(lambda: known_to(self._store, self._writers(stands_for)))
+        sessions = await self._work(lambda: self._left(stands_for))
         count = 0
         while sessions:
             part, sessions = await self._work(lambda left=sessions: self._part(left))
-            for content in await self._work(lambda part=part: list(whole(self._store, part, max_bytes=SEGMENT_BYTES))):
-                await self._publish(content, {})
+            seq, contents = await self._work(lambda part=part: self._said(part))
+            for content in contents:
+                await self._publish(content, {}, seq=seq)
                 count += 1
-        await self._publish(encode_batch({}, [], stands_for), stands_for)
+            step("heal.part")
+            await self._work(lambda part=part: self._ledger.keep_healing(stands_for, part[-1]))
+        seq = await self._work(lambda: self._store.last_seq)
+        await self._publish(encode_batch({}, [], stands_for), stands_for, seq=seq)
         await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
         step("heal.ended")
         _log.info("%d segments that the remote lost were published again", len(lost))
@@ -88,25 +92,43 @@ class Healer:
         own = self._store.former_devices if self._store.device in publishers else []
         return self._ledger.writers([*publishers, *own])
 
+    def _left(self, stands_for: StandsFor) -> list[int]:
+        """The sessions that are to be published, without those that were before it was cut short."""
+        done = self._ledger.healing(stands_for)
+        return [no for no in known_to(self._store, self._writers(stands_for)) if no > done]
+
     def _part(self, sessions: list[int]) -> tuple[list[int], list[int]]:
         """As many of the sessions as fill a few segments, and the rest."""
         size = 0
         for at, no in enumerate(sessions, start=1):
-            size += self._store.one("SELECT size_bytes FROM sessions WHERE no = ?", (no,))[0]
+            [bytes_of] = self._store.one("SELECT size_bytes FROM sessions WHERE no = ?", (no,)) or (0,)
+            size += bytes_of
             if size > SEGMENT_BYTES:
                 return sessions[:at], sessions[at:]
         return sessions, []
 
-    async def _publish(self, content: bytes, stands_for: StandsFor) -> None:
-        intent = await self._work(lambda: self._intend(content, stands_for))
+    def _said(self, sessions: list[int]) -> tuple[int, list[bytes]]:
+        """All that is known of some sessions, and where the feed stood before it was read: a purge may come behind it.
+
+        One that was purged meanwhile has another number; whoever purged it says so.
+        """
+        seq = self._store.last_seq
+        here = [no for no in sessions if self._store.one("SELECT 1 FROM sessions WHERE no = ?", (no,))]
+        return seq, list(whole(self._store, here, max_bytes=SEGMENT_BYTES))
+
+    async def _publish(self, content: bytes, stands_for: StandsFor, *, seq: int) -> None:
+        intent = await self._work(lambda: self._intend(content, stands_for, seq))
         await self._send(intent)
 
-    def _intend(self, content: bytes, stands_for: StandsFor) -> Intent:
+    def _intend(self, content: bytes, stands_for: StandsFor, seq: int) -> Intent:
         device = self._store.device
         number = self._ledger.next_number(device)
         target = SegmentName(device, number, number, 0, new_id(self._draw))
         intent = Intent(number, target.path, self._sealer.close(content, name=target.path))
-        key, seq = self._sealer.keyring.current.id, self._store.last_seq
+        key = self._sealer.keyring.current.id
         segment = Segment(target.path, len(content), key, seq, hashes_of(sessions_in(content)))
-        self._ledger.intend(intent, segment, now_ms=self._now_ms(), target=target, stands_for=stands_for)
+        writers = decode_batch(content).writers()  # of whom nothing may be left out when this is lost in its turn
+        self._ledger.intend(
+            intent, segment, now_ms=self._now_ms(), target=target, stands_for=stands_for, writers=writers
+        )
         return intent

@@ -103,7 +103,7 @@ class Ledger:
     def __init__(self, store: Store, vault: str) -> None:
         self.store = store
         self.vault = vault
-        self._healed, self._lost = f"healed:{vault}", f"lost:{vault}"
+        self._healed, self._lost, self._healing = f"healed:{vault}", f"lost:{vault}", f"healing:{vault}"
 
     @property
     def position(self) -> tuple[int, int]:
@@ -156,11 +156,14 @@ class Ledger:
                 self.mark(intent.number, made_here=True)
 
     def intend(
-        self, intent: Intent, segment: Segment, *, now_ms: int, target: SegmentName, stands_for: StandsFor
-    ) -> None:
+        self, intent: Intent, segment: Segment, *,
+        now_ms: int, target: SegmentName, stands_for: StandsFor, writers: Collection[str],
+    ) -> None:  # fmt: skip
         """Keep an intent to publish what is known already, durably; the feed stays where it was read."""
         with self._durably():
+            self.met(target.device, writers)
             if stands_for:
+                self.store.execute("DELETE FROM meta WHERE key = ?", (self._healing,))
                 self.stand_in(target, stands_for)
             self.store.execute(
                 "INSERT INTO outbox VALUES (?, ?, ?, ?, ?)",
@@ -375,6 +378,16 @@ class Ledger:
         """What stands for publications that the remote lost."""
         found = self.store.meta(self._healed)
         return msgspec.json.decode(found, type=list[Healed]) if found else []
+
+    def healing(self, stands_for: StandsFor) -> int:
+        """The number of the last session that was published to stand for these; 0 where none was yet."""
+        found = msgspec.json.decode(self.store.meta(self._healing) or "[{},0]", type=tuple[StandsFor, int])
+        return found[1] if found[0] == stands_for else 0
+
+    def keep_healing(self, stands_for: StandsFor, session: int) -> None:
+        """Keep how far it is, so that what is cut short again and again comes to its end."""
+        with self.store.transaction():
+            self.store.set_meta(self._healing, msgspec.json.encode((stands_for, session)).decode())
 
     def writers(self, publishers: Collection[str]) -> set[str]:
         """The devices of whose writing something stood in what some devices published: mostly they themselves."""

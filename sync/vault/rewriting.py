@@ -11,7 +11,7 @@ stays a while, since a folder that something replicates may show the deletion fi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from ...storage.change import encode_batch, sessions_in
@@ -25,7 +25,7 @@ from .compaction import Published, choose, combine
 from .ledger import Ledger, Segment, hash_of, hashes_of
 from .names import MAX_LEVEL, Draw, SegmentName, new_id
 from .remote import Remote
-from .seal import UnknownKey
+from .seal import UnknownKey, sealed_with
 from .segment import Sealer, batch_of
 from .work import Work
 
@@ -35,14 +35,15 @@ _log = logging.getLogger("steno.vault")
 
 
 class Rewriter:
-    """Writes segments of this device again where there is a reason to."""
+    """Writes segments of this device again where there is a reason to. ``find`` looks for a key that is not held."""
 
     def __init__(
         self, store: Store, ledger: Ledger, remote: Remote, sealer: Sealer,
-        *, now_ms: Callable[[], int], draw: Draw, work: Work,
+        *, now_ms: Callable[[], int], draw: Draw, work: Work, find: Callable[[str], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self._store, self._ledger, self._remote, self._sealer = store, ledger, remote, sealer
-        self._now_ms, self._draw, self._work = now_ms, draw, work
+        self._now_ms, self._draw, self._work, self._find = now_ms, draw, work, find
+        self._anew: set[tuple[str, str]] = set()
 
     async def tend(self) -> list[str]:
         """Write again what is due; return what could not be done. Called again it does nothing.
@@ -96,8 +97,22 @@ class Rewriter:
         if len(keyring.keys) == 1:
             return
         standing = await self._work(self._ledger.standing)
-        for name in _names(each for each in standing if each.key != keyring.current.id):
-            await self._replace([name], problems)
+        for each in standing:
+            # What another home put under our id may be sealed anew already: two homes would take turns for ever.
+            if each.key != keyring.current.id and (each.key or not await self._is_anew(each.name)):
+                await self._replace(_names([each]), problems)
+
+    async def _is_anew(self, name: str) -> bool:
+        """Say whether the present key seals a segment; asked of the remote once."""
+        current = self._sealer.keyring.current.id
+        if (name, current) not in self._anew:
+            try:
+                if sealed_with(await self._remote.get(name), name=name) != current:
+                    return False
+            except (ObjectMissing, ObjectDamaged, NewerFormat):
+                return False
+            self._anew.add((name, current))
+        return True
 
     async def _replace(self, inputs: list[SegmentName], problems: list[str]) -> bool:
         """Let one new segment stand for some that lie side by side; False where one of them cannot be read.
@@ -107,8 +122,7 @@ class Rewriter:
         contents: list[bytes] = []
         for name in inputs:
             try:
-                sealed = await self._remote.get(name.path)
-                contents.append(await self._work(lambda name=name, sealed=sealed: self._content(name, sealed)))
+                contents.append(await self._read(name))
             except (ObjectMissing, ObjectDamaged, NewerFormat, UnknownKey) as exc:
                 if isinstance(exc, ObjectMissing) and await self._work(lambda name=name: self._ledger.let_go(name)):
                     return True
@@ -127,6 +141,15 @@ class Rewriter:
         await self._work(lambda: self._ledger.replaced(target, replaced, now_ms=self._now_ms()))
         step("rewrite.replaced")
         return True
+
+    async def _read(self, name: SegmentName) -> bytes:
+        sealed = await self._remote.get(name.path)
+        try:
+            return await self._work(lambda: self._content(name, sealed))
+        except UnknownKey as exc:  # of what another home put under our id
+            if not await self._find(exc.key_id):
+                raise
+            return await self._work(lambda: self._content(name, sealed))
 
     def _content(self, name: SegmentName, sealed: bytes) -> bytes:
         content = self._sealer.content(sealed, name=name.path)

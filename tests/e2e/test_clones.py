@@ -40,6 +40,7 @@ def write(device: Device, content: str, *, title: str | None = None) -> None:
             store.update(SESSION, fields={"title": title})
 
 
+@pytest.mark.fault(9)
 def test_daemons_of_a_home_and_its_copy_keep_what_both_wrote(homes: Homes, tmp_path: Path):
     laptop, desktop = homes
     copy = laptop.copy(tmp_path / "copy")
@@ -66,6 +67,7 @@ def test_daemons_of_a_home_and_its_copy_keep_what_both_wrote(homes: Homes, tmp_p
     assert values in ({("Laptop", "Copy")}, {("Copy", "Laptop")})
 
 
+@pytest.mark.fault(10)
 def test_a_home_that_is_put_back_as_it_was_catches_up_and_keeps_its_id(homes: Homes, tmp_path: Path):
     laptop, desktop = homes
     older = laptop.copy(tmp_path / "older")

@@ -392,12 +392,12 @@ def pull_by_force(both: Pair, at: str) -> None:
         ends_well(both, "one", "two")
 
 
-def _anywhere(device: Device) -> set[Any]:
+def _anywhere(device: Device) -> list[Any]:
     """What the session shows, in the store or in a copy of it."""
-    found: set[Any] = set()
+    found: list[Any] = []
     for path in (device.home.database, *device.home.backups.glob("*.db")):
         with Store(path, read_only=True) as store:
-            found |= {message.content for message in store.messages(SESSION)}
+            found += [message.content for message in store.messages(SESSION)]
     return found
 
 

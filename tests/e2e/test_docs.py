@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from steno.storage.model import NewMessage
+from steno.storage.store import Store
+from steno.tests.unit.test_settling import tell
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FIELD = r"""field() { sed -nE "s/.*\"$1\": ?\"([^\"]*)\".*/\1/p" "$2"; }"""
@@ -153,6 +157,26 @@ def test_the_examples_of_the_vault_page_work(home: Path):
     assert "was revoked" in done.stderr
     assert "Nothing that this device holds is lost." in done.stdout
     assert [path for path in (home / "usb").rglob("*") if path.is_file()] == []
+
+
+def test_the_examples_of_the_conflicts_page_work(home: Path):
+    settling, history, syncing = _blocks("docs/conflicts.md", "sh")
+    assert _run(f"steno init --remote {home}/usb", home).returncode == 0
+    with Store(home / "device" / "steno.db") as here, Store(home / "other.db") as there:
+        here.create(id="k3v9", title="First")
+        here.append("k3v9", NewMessage(id="m-018f3a2b1c9d", role="user", content="text"))
+        for line in settling.splitlines():
+            tell(here, there)
+            for store, value in ((here, "mine"), (there, "theirs")):
+                store.update("k3v9", fields={"title": f"{value} {line}"})
+            tell(there, here)
+            done = _run(line, home)
+            assert (done.returncode, "title" in done.stdout) == (0, True), done.stderr
+        history = history.replace("--at 1234", f"--at {here.last_seq}").replace("2026-", "2126-")
+    synced = syncing.replace("--force --pull", "--force --pull --yes")
+    done = _run(f"{history}\nsteno sync\n{synced}", home)
+    assert done.returncode == 0, done.stderr
+    assert "What was here is kept in" in done.stdout
 
 
 def test_the_examples_of_the_sql_page_work(home: Path):

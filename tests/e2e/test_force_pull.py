@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
 
-@pytest.fixture
-def apart(pair: Pair) -> Pair:
-    """Two devices that agreed, and then both wrote; the laptop has not sent what it wrote."""
-    laptop, desktop = pair
+@pytest.fixture(scope="module")
+def used(short: Path, make_pair: Callable[[Path], Pair]) -> Pair:
+    """Two devices that agreed, and then both wrote; the laptop has not sent what it wrote. Tests take copies."""
+    laptop, desktop = make_pair(short / "used")
     with laptop.store(write=True) as store:
         for session in ("plan", "other"):
             store.create(id=session, title=session)
@@ -37,7 +39,18 @@ def apart(pair: Pair) -> Pair:
     with desktop.store(write=True) as store:
         store.append("plan", NewMessage(id="2", role="user", content="two"))
     desktop.sync_here()
-    return pair
+    return laptop, desktop
+
+
+@pytest.fixture
+def apart(used: Pair, place: Path) -> Iterator[Pair]:
+    laptop, desktop = used
+    assert isinstance(laptop.remote, Path)
+    shutil.copytree(laptop.remote, folder := place / "r")
+    devices = laptop.copy(place / "a", remote=folder), desktop.copy(place / "b", remote=folder)
+    yield devices
+    for device in devices:
+        device.kill()
 
 
 def forced(device: Device, *more: str, code: int | None = 0) -> Done:
@@ -152,9 +165,10 @@ def test_it_is_not_done_without_a_yes_where_nobody_can_be_asked(apart: Pair):
     assert laptop.everything() == before
 
 
-@pytest.mark.parametrize("wrong", [["--force"], ["--force", "--push"], ["--force", "--pull", "--push"], ["--yes"]])
-def test_force_goes_with_pull_alone(lonely: Device, wrong: list[str]):
-    lonely.steno("sync", *wrong, code=2)
+def test_force_goes_with_pull_alone(apart: Pair):
+    laptop, _ = apart
+    for wrong in (["--force"], ["--force", "--push"], ["--force", "--pull", "--push"], ["--yes"]):
+        laptop.steno("sync", *wrong, code=2)
 
 
 def test_push_alone_sends_and_takes_nothing_in(apart: Pair):

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 TITLE, TAG, USER = "Zanzibar quarterly plan", "confidential-tag", "ada.lovelace"
 WORDS = ["kumquat marmalade", "rhododendron", "ünïcode ☃ snowman"]
-FORMAT = re.compile(r"(vault\.json|keys/\d+\.[0-9a-z]{12}|log/[0-9a-z]{12}\.\d{12}-\d{12}\.0\.[0-9a-z]{12})")
+FORMAT = re.compile(
+    r"(vault\.json|keys/\d+\.[0-9a-z]{12}|log/[0-9a-z]{12}\.\d{12}-\d{12}\.\d\.[0-9a-z]{12}|devices/[0-9a-z]{12}\.\d+)"
+)
 
 
 @pytest.fixture(scope="module")

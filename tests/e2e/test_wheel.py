@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 LAYERS = ("storage", "memoriesdb", "sync", "daemon", "cli")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
+DRIVEN = {"steno.sync.vault.postgres_remote": "postgres", "steno.sync.vault.redis_remote": "redis"}
+"""What is imported only where it is used, since it needs a driver, and the extra that brings that."""
+
 # The installer that the Makefile takes: an environment made by uv has no pip, its Python perhaps no ensurepip.
 UV = shutil.which("uv")
 
@@ -82,9 +85,18 @@ def test_the_installed_program_explains_itself(programs: Path, tmp_path: Path) -
 
 def test_every_module_of_the_wheel_can_be_imported(programs: Path, tmp_path: Path) -> None:
     modules = [_module(path) for path in _files_of_the_package() if path.suffix == ".py" and path.stem != "__main__"]
+    modules = [module for module in modules if module not in DRIVEN]
     script = "import importlib, sys; [print(importlib.import_module(name).__file__) for name in sys.argv[1:]]"
     found = _run(programs / "python", "-c", script, *modules, cwd=tmp_path).splitlines()
     assert [path for path in found if programs.parent not in Path(path).parents] == []
+
+
+@pytest.mark.parametrize("module", DRIVEN)
+def test_what_needs_a_driver_says_which_extra_brings_it(programs: Path, tmp_path: Path, module: str) -> None:
+    done = subprocess.run(
+        [programs / "python", "-c", f"import {module}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert f"pip install 'steno[{DRIVEN[module]}]'" in done.stderr.splitlines()[-1]
 
 
 def _files_of_the_package() -> list[Path]:

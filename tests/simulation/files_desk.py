@@ -276,6 +276,7 @@ class Desk(Device):
         self.pending: list[Callable[[], None]] = []
         self.parsed = b""
         self.written_last: dict[str, bytes] = {}
+        self.taken_last: dict[str, bytes] = {}
         self.head: dict[str, Any] = {}
         self.before: dict[str, tuple[bool, dict[str, Any]]] = {}
         self.opened = False
@@ -375,13 +376,19 @@ class Desk(Device):
                 self.world.judge(lambda: self._check_half(after))
             ids = list(done.plan.ids)
             page = self.model.without_purged(self.name, page.named or "" if done.created else done.session.id, page)
-            title = title if "title" in done.purged else None
+            stays = _head(store, done.session.id)["title"] == title and self._may_have_had_one(done.session.id, page)
+            title = title if "title" in done.purged or stays else None
             taken = Taken(done.session.id, done.created, page, ids, self.head, self.before, after, title)
             data = self.parsed
             self.pending.append(lambda: self._taken(taken, data))
             return done
 
         return absorbed
+
+    def _may_have_had_one(self, session: str, page: Page) -> bool:
+        """Say whether a file shows no title, and a purge may have taken from its last save the one that it showed."""
+        purged = any(self.model.is_purged(self.name, session, id_) for id_ in self.model.births[session])
+        return purged and page.header is not None and not page.header.get("title")
 
     def _check_copy(self, named: str) -> None:
         others = self._naming(named)
@@ -397,6 +404,7 @@ class Desk(Device):
         opened = self.model.holder(self.name, taken.session, taken.page)
         self.left[taken.session] = opened.at_first if opened else 0
         self.unread = [each for each in self.unread if each[1] != data]
+        self.taken_last[taken.session] = data
 
     def shown(self, session: str) -> dict[str, tuple[bool, dict[str, Any]]]:
         row = self.store.find(session)
@@ -441,7 +449,8 @@ class Desk(Device):
     def wrote(self, path: Path, data: bytes) -> None:
         self.unread = [each for each in self.unread if each[0] != path]
         page = page_of(data)
-        if page is None or data != self.written_last.get(page.named or ""):  # else it is as it was
+        # Else it is as it was written, or taken, last.
+        if page is None or data not in (at.get(page.named or "") for at in (self.written_last, self.taken_last)):
             self.unread.append((path, data))
 
     def saves_over(self, path: Path, session: str | None) -> None:

@@ -127,14 +127,79 @@ def schedule(seed: int) -> list[Step]:
     kept = [each for at, each in enumerate(troubles) if not any(_is_apart(each, other) for other in troubles[:at])]
     kinds = {**_ALWAYS, **{name: kind for each in kept for name, kind in _KINDS[each].items()}}
     likes = {name: rng.choice([0.3, 1, 1, 3]) * weight for name, (weight, _) in kinds.items()}
+    likes |= {name: 1.5 for name in _CHAINS if name in kept}
     names, weights = [*likes], [*likes.values()]
-    count = rng.choice([2, 2, 2, 3, 3, 4, 5, 6])
+    count = rng.choice([2, 2, 2, 2, 2, 2, 3, 3, 3, 4, 5, 6])
     settings = tuple(rng.randrange(len(each)) for each in (SEGMENT_BYTES, ROWS, FAN_INS, GROWTHS, MOSTS))
     drawn = [Step("settings", 0, settings)]
-    for _ in range(rng.randint(6, 30)):
+    size = rng.randint(5, 22)
+    while len(drawn) <= size:
         [name] = rng.choices(names, weights)
-        drawn.append(Step(name, rng.randrange(count), kinds[name][1](rng)))
+        device = rng.randrange(count)
+        drawn += _CHAINS[name](rng, device) if name in _CHAINS else [Step(name, device, kinds[name][1](rng))]
     return drawn
+
+
+def _write_step(rng: random.Random, device: int, *kinds: str) -> Step:
+    return Step("write", device, (rng.choice(kinds), rng.randrange(2), rng.randrange(8), rng.randrange(4)))
+
+
+def _killed_over_news(rng: random.Random, device: int) -> list[Step]:
+    """A process dies while it takes in what another wrote."""
+    other = rng.randrange(2)
+    written = [_write_step(rng, other, "append", "edit", "title") for _ in range(3)]
+    return [*written, Step("sync", other, ()), Step("crash", device, (rng.randrange(1, 16),)), Step("sync", device, ())]
+
+
+def _purged_while_it_waits(rng: random.Random, device: int) -> list[Step]:
+    """What waits to be sent is purged, and the own log is tended before it is sent."""
+    return [
+        _write_step(rng, device, "append"),
+        Step("fault", device, (rng.randrange(1, 4), rng.choice(FAULTS))),
+        Step("sync", device, ()),
+        _write_step(rng, device, "purge message", "purge session"),
+        Step("tend", device, ()),
+        Step("sync", device, ()),
+    ]
+
+
+def _deleted_over_a_hole(rng: random.Random, device: int) -> list[Step]:
+    """Of two messages the later one is seen first, and what is seen is deleted."""
+    other, number = rng.randrange(2), rng.randrange(16)
+    return [
+        _write_step(rng, other, "append"),
+        Step("push", other, ()),
+        _write_step(rng, other, "append"),
+        Step("push", other, ()),
+        Step("hide", device, (number, rng.randrange(1, 4))),
+        Step("sync", device, ()),
+        _write_step(rng, device, "delete", "clear"),
+        Step("push", device, ()),
+    ]
+
+
+def _healed_and_lost_again(rng: random.Random, device: int) -> list[Step]:
+    """What was published again is lost as well."""
+    other = rng.randrange(2)
+    return [
+        _write_step(rng, other, "append"),
+        Step("sync", other, ()),
+        Step("sync", device, ()),
+        Step("lose", 0, (rng.randrange(16),)),
+        *[Step(what, device, how) for _ in range(2) for what, how in (("sync", ()), ("wait", (5,)))],
+        Step("sync", device, ()),
+        Step("lose", 0, (rng.randrange(16),)),
+        Step("lose", 0, (rng.randrange(16),)),
+    ]
+
+
+_CHAINS: dict[str, Callable[[random.Random, int], list[Step]]] = {
+    "crashes": _killed_over_news,
+    "requests": _purged_while_it_waits,
+    "blind": _deleted_over_a_hole,
+    "losses": _healed_and_lost_again,
+}
+"""What seldom comes together by chance, by the kind of trouble that it is."""
 
 
 def _is_apart(kind: str, other: str) -> bool:

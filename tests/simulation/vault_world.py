@@ -575,6 +575,6 @@ async def new_passphrase(device: Device, passphrase: str) -> None:
 
 async def keys_again(world: World) -> None:
     """Bring the keys together where the remote lost them: `steno vault passwd` on a device, `steno join` on others."""
-    for device in [*world.live, *world.live]:
+    for at, device in enumerate([*world.live, *world.live]):
         device.keyring = joined(device.keyring, world.unlocked() or device.keyring)
-        await new_passphrase(device, "known to all")
+        await new_passphrase(device, f"at the end {at}")

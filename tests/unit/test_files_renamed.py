@@ -74,6 +74,21 @@ def test_a_file_without_header_in_the_place_of_a_renamed_one_becomes_a_session(d
     assert desk.contents(other) == ["hello", "there"]
 
 
+def test_a_save_of_an_editor_whose_file_was_renamed_and_then_overwritten_stays_the_session(desk: Desk):
+    session = desk.session("one", "two")
+    desk.write()
+    path, renamed = desk.path(session), desk.root / "renamed.jsonl"
+    text = path.read_text()
+    path.rename(renamed)
+    desk.mirror.saved([path, renamed])
+    desk.clock += 60
+    _put(renamed, OTHER)
+    _put(path, text.replace('"content":"one"', '"content":"edited"'))
+    _come_to_rest(desk)
+    assert desk.path(session) == path
+    assert sorted(desk.contents(each) for each in desk.live()) == [["edited", "two"], ["hello", "there"]]
+
+
 def test_a_file_that_lost_its_header_stays_the_session_beside_a_copy(desk: Desk):
     session = desk.session("one", "two")
     desk.write()

@@ -31,7 +31,7 @@ from steno.sync.vault.names import SegmentName
 from steno.tests.simulation.test_purges_converge import Purging
 from steno.tests.simulation.test_stores_converge import state, step
 
-SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "80"))
+SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "40"))
 
 
 FEW = 300
@@ -219,6 +219,18 @@ def test_devices_that_read_what_is_left_see_what_the_author_sees(
     left = [again(combine([batch], Purged(author.store))) for batch in author.log]
     with Store(tmp_path / "reader.db") as reader, Store(tmp_path / "plain.db") as plain:
         assert state(take(reader, left)) == state(take(plain, author.log)) == state(author.store)
+
+
+def test_a_key_that_a_message_was_born_with_stays_where_another_one_is_set_later(tmp_path: Path):
+    with Store(tmp_path / "author.db") as store, Store(tmp_path / "reader.db") as reader:
+        store.create(id="s")
+        store.append("s", NewMessage(id="m", role="user", content="text", metadata={"born": 1}))
+        store.edit_message("s", "m", {"content": "edited"})
+        first, seq, _ = local_changes(store, since=0, floor=0, max_bytes=1 << 20)
+        store.edit_message("s", "m", {"metadata": {"later": 2}})
+        second, _, _ = local_changes(store, since=seq, floor=seq, max_bytes=1 << 20)
+        take(reader, [again(combine([decode_batch(first), decode_batch(second)], Nothing()))])
+        assert [each.metadata for each in reader.messages("s")] == [{"born": 1, "later": 2}]
 
 
 def test_numbers_of_devices_may_mean_others_in_another_segment(tmp_path: Path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from steno.storage.change import local_changes
 from steno.storage.database import wall_ms
 from steno.storage.home import Home
 from steno.storage.model import NewMessage
@@ -24,7 +25,7 @@ from steno.sync.vault.membership import join_vault, make_vault, required_members
 from steno.sync.vault.names import SegmentName
 from steno.sync.vault.remote import open_remote
 from steno.sync.vault.rotation import HomeKeys
-from steno.sync.vault.seal import VaultKey, seal, sealed_with
+from steno.sync.vault.seal import VaultKey, pack, seal, sealed_with
 
 OLD, NEW = "correct horse", "battery staple"
 
@@ -175,6 +176,27 @@ def test_what_is_sent_before_a_revocation_is_known_is_sent_under_the_key_that_wa
     assert laptop.sync().problems == []
     assert "unaware" in laptop.contents("s")
     assert len(desktop.keys_of_log()) == len(before) + 1
+
+
+@pytest.mark.fault(27)
+@pytest.mark.xfail(
+    reason="what is sealed with a revoked key after the revocation is applied by whoever still holds that key; "
+    "docs/decisions/0015 takes that into account for devices that did not know"
+)
+def test_what_somebody_seals_with_a_revoked_key_is_set_aside_and_said(pair: tuple[Device, Device]):
+    laptop, desktop = pair
+    stolen = desktop.member.keyring.current
+    laptop.rotate(NEW, revoke=True)
+    laptop.sync()
+    desktop.add("s", "by whoever has the revoked key")
+    batch, _, _ = local_changes(desktop.store, since=0, floor=0, max_bytes=1 << 20)
+    name = SegmentName(desktop.store.device, 2, 2, 0, "rrrrrrrrrrrr").path
+    sealed = seal(pack(batch), key=stolen, vault_id=desktop.member.vault, name=name, salt=bytes(16))
+    (desktop.folder / name).write_bytes(sealed)
+    report = laptop.sync()
+    assert laptop.contents("s") == []
+    assert any(name in problem for problem in report.problems)
+    assert (desktop.folder / name).exists()
 
 
 def test_a_sign_is_one_segment_that_holds_nothing_and_is_owed_once(pair: tuple[Device, Device]):

@@ -148,6 +148,39 @@ async def test_what_stands_for_others_is_healed_in_its_turn(vault: Vault, laptop
     assert (report.problems, fresh.contents(session)) == ([], ["one"])
 
 
+async def test_of_what_was_published_again_for_another_a_part_is_healed_as_well(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    desktop.session("of the desktop")
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    lose(vault, *of(desktop)[:-1])  # the last one says what all of them stand for
+    await healed(vault, desktop)
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == []
+    assert fresh.contents(session) == ["one"]
+
+
+async def test_a_log_that_another_device_healed_is_written_again_without_what_is_gone(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    for at in range(20):
+        laptop.add(session, f"{at}")
+        await laptop.sync()
+    assert (await laptop.engine.tend()).problems == []
+    vault.clock_ms += GRACE_MS + 1
+    assert (await laptop.engine.tend()).problems == []
+    assert len(of(laptop)) < 10
+
+
 async def test_what_stands_for_others_still_does_when_it_is_written_again(
     vault: Vault, laptop: Device, desktop: Device
 ):
@@ -273,6 +306,21 @@ async def test_a_repair_replaces_an_object_of_ours_that_does_not_open(vault: Vau
     assert (await laptop.engine.inspect()).damaged == {}
     assert (await desktop.sync()).problems == []
     assert desktop.contents(session) == ["one"]
+
+
+async def test_an_object_that_does_not_open_goes_by_the_repair_of_its_owner_although_another_device_healed_it(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    [name] = vault.log()
+    vault.remote.objects[name] = vault.remote.objects[name][:-1] + b"?"
+    await desktop.engine.repair()
+    assert name in vault.log()
+    await laptop.engine.repair()
+    assert name not in vault.log()
+    assert (await vault.device("fresh").sync()).problems == []
 
 
 async def test_a_repair_of_a_sound_remote_writes_nothing(vault: Vault, laptop: Device):

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
+from steno.daemon.client import DaemonClient
 from steno.daemon.http import Api, Listening, OnFiles, make_app, serve
 from steno.storage.errors import RemoteUnreachable
 from steno.storage.home import Home
@@ -184,3 +185,12 @@ def _files(directory: Path) -> Generator[OnFiles]:
 
 def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1)
+
+
+@pytest.fixture
+def client(server: Server) -> DaemonClient:
+    """Our own client, which finds the server as it finds a daemon."""
+    running = {"pid": 1, "port": server.listening.port, "socket": str(server.listening.socket)}
+    server.home.daemon_file.write_text(json.dumps(running), encoding="utf-8")
+    server.home.token_file.write_text(server.token + "\n", encoding="utf-8")
+    return DaemonClient(server.home)

@@ -98,8 +98,7 @@ def test_an_id_that_names_no_conflict_is_not_found(server: Any, which: str, verb
 
 
 @pytest.mark.usefixtures("other")
-def test_our_own_client_lists_and_settles(server: Any):
-    client = DaemonClient(server.home)
+def test_our_own_client_lists_and_settles(client: DaemonClient):
     by_field = {each["field"]: each["id"] for each in client.conflicts("s")}
     client.dismiss_conflict(by_field["title"])
     assert client.restore_conflict(by_field["metadata/k"], 1)["value"] == "here"

@@ -81,8 +81,8 @@ def test_at_goes_alone(written: Any):
     assert written.ask("GET", "/v1/sessions/s/history?at=3&message=m").status == 400
 
 
-def test_our_own_client_reads_it(written: Any):
-    client = DaemonClient(written.home)
+@pytest.mark.usefixtures("written")
+def test_our_own_client_reads_it(client: DaemonClient):
     entries = list(client.history("s", message="m"))
     assert [each["path"] for each in entries] == ["birth", "content"]
     assert client.session_at("s", entries[0]["seq"])["messages"][0]["content"] == "one"

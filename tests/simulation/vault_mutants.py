@@ -1,0 +1,226 @@
+"""The rules of the vault, each of them broken on purpose: the simulation must say so, or it shows nothing.
+
+A mutant breaks one rule in the module that keeps it. `MUTANTS` names with each the first seed whose schedule shows it,
+and what is said then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from steno.storage import apply as applying
+from steno.storage.registers import Register
+from steno.sync.vault import engine, healing, lease, rewriting
+from steno.sync.vault.engine import VaultEngine
+from steno.sync.vault.healing import Healer
+from steno.sync.vault.identity import Verdict
+from steno.sync.vault.ledger import Ledger
+from steno.sync.vault.names import SegmentName
+from steno.sync.vault.rewriting import Rewriter
+
+Patch = pytest.MonkeyPatch
+
+
+class Mutant(NamedTuple):
+    """A broken rule: ``seed`` is the first that shows it, and ``says`` stands in what is said then."""
+
+    breaks: Callable[[Patch], None]
+    seed: int
+    says: str
+
+    @property
+    def name(self) -> str:
+        return self.breaks.__name__
+
+
+# Merging
+
+
+def a_value_that_is_there_stays(patch: Patch) -> None:
+    """Of two values the one that came first is kept."""
+    real = applying.merge
+    patch.setattr(applying, "merge", lambda ours, theirs: ours if ours.open else real(ours, theirs))
+
+
+def what_was_known_is_forgotten(patch: Patch) -> None:
+    """A merge keeps the open values alone: what was overwritten comes back."""
+    real = applying.merge
+    patch.setattr(applying, "merge", lambda ours, theirs: Register(real(ours, theirs).open, {}))
+
+
+def a_deletion_knows_what_lies_in_a_hole(patch: Patch) -> None:
+    """Whoever deletes is taken to have seen all up to the newest that was seen."""
+    patch.setattr(Ledger, "keep_gaps", lambda *_: None)
+    patch.setattr(Ledger, "record", _recorded_without_gaps)
+
+
+def _recorded_without_gaps(ledger: Ledger, name: SegmentName, *, gapless_clock: int) -> None:
+    _RECORD(ledger, name, gapless_clock=gapless_clock)
+    ledger.store.execute("DELETE FROM gaps")
+
+
+_RECORD = Ledger.record
+
+# Pulling
+
+
+def a_range_is_recorded_with_its_first_slice(patch: Patch) -> None:
+    """Killed in between, the rest is never read."""
+    patch.setattr(engine, "_with_last", lambda parts: [(part, at == 0) for at, part in enumerate(parts)])
+
+
+def a_hole_is_taken_to_be_there(patch: Patch) -> None:
+    """Whoever has a publication is taken to have all before it."""
+
+    def record(ledger: Ledger, name: SegmentName, *, gapless_clock: int) -> None:
+        _RECORD(ledger, msgspec.structs.replace(name, first=1), gapless_clock=gapless_clock)
+
+    patch.setattr(Ledger, "record", record)
+
+
+def holes_are_not_told(patch: Patch) -> None:
+    """Somebody who lacks something is told that all is done."""
+    patch.setattr(engine, "_problems", lambda _: [])
+
+
+def what_does_not_open_is_forgotten(patch: Patch) -> None:
+    """An object that does not open is nobody's problem."""
+    patch.setattr(Ledger, "problems", lambda _: [])
+
+
+# Pushing
+
+
+def what_waits_is_forgotten(patch: Patch) -> None:
+    """What was not acknowledged is not sent again."""
+    patch.setattr(Ledger, "pending", lambda _: [])
+
+
+def an_intent_is_not_kept(patch: Patch) -> None:
+    """A number is taken and the bytes under it are nowhere."""
+    real = Ledger.move
+
+    def move(ledger: Ledger, seq: int, **options: Any) -> None:
+        with ledger.store.transaction():
+            real(ledger, seq, **options)
+            ledger.store.execute("UPDATE outbox SET sealed = x''")
+
+    patch.setattr(Ledger, "move", move)
+
+
+def contents_are_not_sealed(patch: Patch) -> None:
+    """The remote is shown what was written."""
+    from steno.sync.vault import segment  # noqa: PLC0415
+
+    real = segment.seal
+    patch.setattr(segment, "pack", lambda content, **_: content)
+    patch.setattr(segment, "seal", lambda plain, **options: real(plain, **options) + plain)
+
+
+# Rewriting
+
+
+def compaction_drops_a_birth(patch: Patch) -> None:
+    """Of what is written again the last message is left out."""
+    real = rewriting.combine
+
+    def combine(batches: Any, gone: Any) -> Any:
+        whole = real(batches, gone)
+        born = [change for change in whole.sessions if change.messages]
+        if len(batches) > 1 and born:
+            born[-1].messages.pop()
+        return whole
+
+    patch.setattr(rewriting, "combine", combine)
+
+
+def compaction_forgets_what_it_stands_for(patch: Patch) -> None:
+    """What was healed is a hole again when it is written again."""
+    real = rewriting.combine
+    patch.setattr(
+        rewriting, "combine", lambda batches, gone: msgspec.structs.replace(real(batches, gone), stands_for={})
+    )
+
+
+def compaction_leaves_out_the_first(patch: Patch) -> None:
+    """One that stands for several holds all but the first of them."""
+    real = rewriting.combine
+    patch.setattr(rewriting, "combine", lambda batches, gone: real(batches[1:] or batches, gone))
+
+
+def what_waits_is_not_scrubbed(patch: Patch) -> None:
+    """What was purged while it waited to be sent stays on the remote."""
+    patch.setattr(Rewriter, "_all_is_told", lambda _: True)
+
+
+def purges_are_not_scrubbed(patch: Patch) -> None:
+    """What was purged stays on the remote."""
+
+    async def scrub(_: Rewriter) -> list[str]:
+        return []
+
+    patch.setattr(Rewriter, "scrub", scrub)
+
+
+# Healing
+
+
+def what_stood_for_others_is_not_healed_with_it(patch: Patch) -> None:
+    """What a lost segment stood for is lost with it."""
+    real = Healer._missing
+
+    def missing(healer: Healer, *given: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(healer._ledger, "healed", list)
+            return real(healer, *given)
+
+    patch.setattr(Healer, "_missing", missing)
+
+
+def healing_tells_nothing(patch: Patch) -> None:
+    """What heals stands for what was lost and says nothing of it."""
+    patch.setattr(healing, "known_to", lambda *_: [])
+
+
+def a_loss_is_obeyed(patch: Patch) -> None:
+    """What the remote lost is taken to be gone for good."""
+
+    async def heal(*_: Any, **__: Any) -> None:
+        pass
+
+    patch.setattr(VaultEngine, "_heal", heal)
+
+
+# Identity
+
+
+def strange_objects_are_taken_for_ours(patch: Patch) -> None:
+    """A home that was copied goes on under the id of the other one."""
+    patch.setattr(lease, "decide", lambda _, have, **__: Verdict("same", have.last))
+
+
+MUTANTS = [
+    Mutant(a_value_that_is_there_stays, 0, ""),
+    Mutant(what_was_known_is_forgotten, 0, ""),
+    Mutant(a_deletion_knows_what_lies_in_a_hole, 0, ""),
+    Mutant(a_range_is_recorded_with_its_first_slice, 0, ""),
+    Mutant(a_hole_is_taken_to_be_there, 0, ""),
+    Mutant(holes_are_not_told, 0, ""),
+    Mutant(what_does_not_open_is_forgotten, 0, ""),
+    Mutant(what_waits_is_forgotten, 0, ""),
+    Mutant(an_intent_is_not_kept, 0, ""),
+    Mutant(contents_are_not_sealed, 0, ""),
+    Mutant(compaction_drops_a_birth, 0, ""),
+    Mutant(compaction_forgets_what_it_stands_for, 0, ""),
+    Mutant(compaction_leaves_out_the_first, 0, ""),
+    Mutant(what_waits_is_not_scrubbed, 0, ""),
+    Mutant(purges_are_not_scrubbed, 0, ""),
+    Mutant(what_stood_for_others_is_not_healed_with_it, 0, ""),
+    Mutant(healing_tells_nothing, 0, ""),
+    Mutant(a_loss_is_obeyed, 0, ""),
+    Mutant(strange_objects_are_taken_for_ours, 0, ""),
+]
