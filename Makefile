@@ -8,7 +8,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up demo test acceptance faults check crash bench clean
+.PHONY: help up demo test acceptance faults check crash simulate bench clean
 
 BIN := .venv/bin
 
@@ -20,6 +20,7 @@ help:
 	@echo 'make faults      run the tests of the page of faults, and print its rows with their results'
 	@echo 'make check       run ruff, basedpyright and import-linter'
 	@echo 'make crash       kill writers at random moments, and look each time what the store holds'
+	@echo 'make simulate    play devices over a failing remote from new seeds, HOURS=8 as long as that'
 	@echo 'make bench       measure, print a table, write benchmarks/results.json'
 	@echo 'make clean       remove .venv and what the tools left; never a session'
 
@@ -48,6 +49,11 @@ check: .venv/.dev
 # Writers killed at random moments, as many as ARGS="--kills 20000" says; the tests kill two hundred.
 crash: .venv/.dev
 	@$(BIN)/python -P -m steno.tests.e2e.killing $(ARGS)
+
+# Schedules from new seeds: ends with the first that goes wrong, and prints the shortest that does (ARGS="--seed 5000").
+HOURS ?= 0.1
+simulate: .venv/.dev
+	@$(BIN)/python -P -m steno.tests.simulation.vault_room --hours $(HOURS) $(ARGS)
 
 bench: .venv/.bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)

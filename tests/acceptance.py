@@ -18,7 +18,7 @@ SECTIONS = ("MDB", "COD", "PYA")
 ALSO = tuple(f"ZEP-{number}" for number in (4, 6, 7, 9, 10, 11, 12, 16, 17, 21))
 
 # What need not be shown, each with the words of the decision on the page.
-RULED_OUT = dict.fromkeys(("COD-31", "COD-34", "COD-36"), "There is no COD-31, 34, 36.")
+RULED_OUT: dict[str, str] = dict.fromkeys(("COD-31", "COD-34", "COD-36"), "There is no COD-31, 34, 36.")
 
 _SECTION = re.compile(r"## ([A-Z]{3}): ")
 _FIRST = re.compile(r"(\d+)\. ")

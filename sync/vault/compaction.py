@@ -28,6 +28,8 @@ GROWTH = 4
 MOST = 32
 BYTES_EACH = 16 << 20
 MAX_CONTENT_BYTES = 48 << 20
+MOST_AT_ONCE = 256
+"""So many are joined at once: choosing takes time for each that could be."""
 
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 _encode = msgspec.msgpack.encode
@@ -66,7 +68,7 @@ def choose(own: Iterable[Published]) -> list[Published]:
     crowded: tuple[int, int, int, int] | None = None
     for start in range(len(found)):
         total = greatest = 0
-        for end in range(start, len(found)):
+        for end in range(start, min(start + MOST_AT_ONCE, len(found))):
             if end > start and found[end].name.first != found[end - 1].name.last + 1:
                 break
             total += found[end].content_bytes

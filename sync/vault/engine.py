@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -42,7 +43,7 @@ from .peers import Peers
 from .plan import Fetching, PullPlan, plan_pull
 from .ranges import Range
 from .remote import Remote
-from .rewriting import Rewriter
+from .rewriting import GRACE_MS, Rewriter
 from .rotation import FixedKeys, Keys
 from .seal import Keyring, UnknownKey
 from .segment import Sealer
@@ -162,8 +163,11 @@ class VaultEngine:
             await self._verify()
             self._keys.refresh()
             listing = await self._remote.list(LOG)
-            plan, _ = await self._work(lambda: self._plan(listing))
+            plan, aside = await self._work(lambda: self._plan(listing))
             self._unsettled = bool(plan.strange)
+            for name in [each for each in plan.fetch if each.path in aside][:PREFETCH]:
+                with suppress(ObjectDamaged, ObjectMissing, NewerFormat, UnknownKey):
+                    await self._read(name)  # it may be sealed with the key that follows a revoked one
             if plan.strange:
                 self._standing = _problems(plan)
             else:
@@ -218,7 +222,7 @@ class VaultEngine:
             report = SyncReport()
             await self._verify()
             await self._pull(report)
-            self._check_key()
+            self._check_may_publish()
             await self._push(report)
             listing = await self._remote.list(LOG)
             names = [name for name in map(SegmentName.parse, listing) if name is not None and name.device == device]
@@ -229,6 +233,13 @@ class VaultEngine:
             for name in names:
                 await self._remote.delete(name.path)
             return await self._finish(report)
+
+    def _check_may_publish(self) -> None:
+        """Raise `InvalidInput` where the vault's key was revoked, or something under our id was not taken in."""
+        self._check_key()
+        if self._unsettled:
+            what = "something on the remote carries this device's id and is not taken in yet"
+            raise InvalidInput(what, hint="`steno verify` says what does not open")
 
     def _check_key(self) -> None:
         """Raise `InvalidInput` where the vault's key was revoked."""
@@ -243,7 +254,8 @@ class VaultEngine:
         have = self._ledger.cursor().of(device)
         if not names and not have.last:
             raise InvalidInput(f"no device {device} wrote to this vault", hint="see `steno devices`")
-        missing = [name.path for name in names if not have.covers(name.first, name.last)]
+        aside = {problem.name for problem in self._ledger.problems()}
+        missing = [name.path for name in names if name.path in aside or not have.covers(name.first, name.last)]
         if missing or have.holes:
             raise InvalidInput(
                 f"not all that device {device} published is here ({', '.join(missing[:3]) or _ranges(have.holes)})",
@@ -273,7 +285,9 @@ class VaultEngine:
             await self._send_pending(report)
             damaged = (await inspect(self._remote, self._sealer, work=self._work, told=told)).damaged
             await self._pull(report)
-            await self._heal(report, unreadable=damaged)
+            self._check_key()  # only the pull may have met what revoked it
+            if not self._unsettled:
+                await self._heal(report, unreadable=damaged)
             if any(name.startswith(DEVICES) for name in damaged):
                 await self.peers.exchange()
             await self._work(lambda: self._let_go(damaged))
@@ -376,6 +390,9 @@ class VaultEngine:
             self._unaccounted = await self._work(self._not_here)
         await self._work(lambda: self._close_pull(set(plan.holes), aside.keys() - set(listing)))
         due = await self._work(lambda: self._healer.due(plan.lost))
+        if self._unsettled:
+            return
+        await self._work(lambda: self._ledger.take_up(listing, before_ms=self._now_ms() - GRACE_MS))
         if due and not await self._work(self._held_back):
             await self._heal(report, only=due)
 
@@ -429,7 +446,10 @@ class VaultEngine:
         if gone:
             self._ledger.forget(gone)
         aside = (SegmentName.parse(problem.name) for problem in self._ledger.problems())
-        self._ledger.keep_gaps(missing | {name.device for name in aside if name is not None})
+        missing |= {name.device for name in aside if name is not None}
+        # What stands for a log says so behind its content, which may be what is missing.
+        unsure = {device for each in self._ledger.healed() if each.publisher in missing for device in each.stands_for}
+        self._ledger.keep_gaps(missing, unsure=unsure)
 
     async def _account_for(self, plan: PullPlan) -> None:
         """Objects are gone: make sure that this still is the vault, and not an empty directory in its place."""

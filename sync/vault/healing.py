@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from ...storage.change import StandsFor, decode_batch, encode_batch, known_to, sessions_in, whole
 from ...storage.steps import step
 from ...storage.store import Store
-from .ledger import Intent, Ledger, Segment, hashes_of
+from .ledger import Healing, Intent, Ledger, Segment, hashes_of
 from .names import Draw, SegmentName, new_id
 from .plan import covered_by
 from .ranges import Ranges
@@ -56,13 +56,12 @@ class Healer:
         while sessions:
             part, sessions = await self._work(lambda left=sessions: self._part(left))
             seq, contents = await self._work(lambda part=part: self._said(part))
-            for content in contents:
-                await self._publish(content, {}, seq=seq)
+            for at, content in enumerate(contents, start=1):
+                done = part[-1] if at == len(contents) else 0
+                await self._publish(content, {}, seq=seq, healing=(stands_for, done))
                 count += 1
-            step("heal.part")
-            await self._work(lambda part=part: self._ledger.keep_healing(stands_for, part[-1]))
         seq = await self._work(lambda: self._store.last_seq)
-        await self._publish(encode_batch({}, [], stands_for), stands_for, seq=seq)
+        await self._publish(encode_batch({}, [], stands_for), stands_for, seq=seq, healing=None)
         await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
         step("heal.ended")
         _log.info("%d segments that the remote lost were published again", len(lost))
@@ -116,11 +115,11 @@ class Healer:
         here = [no for no in sessions if self._store.one("SELECT 1 FROM sessions WHERE no = ?", (no,))]
         return seq, list(whole(self._store, here, max_bytes=SEGMENT_BYTES))
 
-    async def _publish(self, content: bytes, stands_for: StandsFor, *, seq: int) -> None:
-        intent = await self._work(lambda: self._intend(content, stands_for, seq))
+    async def _publish(self, content: bytes, stands_for: StandsFor, *, seq: int, healing: Healing | None) -> None:
+        intent = await self._work(lambda: self._intend(content, stands_for, seq, healing))
         await self._send(intent)
 
-    def _intend(self, content: bytes, stands_for: StandsFor, seq: int) -> Intent:
+    def _intend(self, content: bytes, stands_for: StandsFor, seq: int, healing: Healing | None) -> Intent:
         device = self._store.device
         number = self._ledger.next_number(device)
         target = SegmentName(device, number, number, 0, new_id(self._draw))
@@ -129,6 +128,7 @@ class Healer:
         segment = Segment(target.path, len(content), key, seq, hashes_of(sessions_in(content)))
         writers = decode_batch(content).writers()  # of whom nothing may be left out when this is lost in its turn
         self._ledger.intend(
-            intent, segment, now_ms=self._now_ms(), target=target, stands_for=stands_for, writers=writers
-        )
+            intent, segment, now_ms=self._now_ms(), target=target, stands_for=stands_for, writers=writers,
+            healing=healing,
+        )  # fmt: skip
         return intent

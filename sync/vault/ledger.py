@@ -16,11 +16,14 @@ import msgspec
 from ...storage.change import StandsFor
 from ...storage.identity import Moment, moment
 from ...storage.store import Store
-from .names import SegmentName
+from .names import LOG, SegmentName
 from .plan import Healed
 from .ranges import Cursor, Ranges
 
 HASH_BYTES = 8
+
+Healing = tuple[StandsFor, int]
+"""What is to be stood for, and the number of the last session that was published for it; 0 for none yet."""
 
 _INTENDED, _THERE, _REPLACED, _DELETED = range(4)
 
@@ -157,13 +160,19 @@ class Ledger:
 
     def intend(
         self, intent: Intent, segment: Segment, *,
-        now_ms: int, target: SegmentName, stands_for: StandsFor, writers: Collection[str],
+        now_ms: int, target: SegmentName, stands_for: StandsFor, writers: Collection[str], healing: Healing | None,
     ) -> None:  # fmt: skip
-        """Keep an intent to publish what is known already, durably; the feed stays where it was read."""
+        """Keep an intent to publish what is known already, durably; the feed stays where it was read.
+
+        ``healing`` is how far that is, None with the last: what is cut short again and again comes to its end.
+        """
         with self._durably():
             self.met(target.device, writers)
-            if stands_for:
+            if healing is None:
                 self.store.execute("DELETE FROM meta WHERE key = ?", (self._healing,))
+            elif healing[1]:
+                self.store.set_meta(self._healing, msgspec.json.encode(healing).decode())
+            if stands_for:
                 self.stand_in(target, stands_for)
             self.store.execute(
                 "INSERT INTO outbox VALUES (?, ?, ?, ?, ?)",
@@ -195,10 +204,29 @@ class Ledger:
             for name in names:
                 self._set_state(name, _REPLACED, since_ms=now_ms)
 
-    def deleted(self, name: str) -> None:
+    def deleted(self, name: str, *, now_ms: int) -> None:
         """A segment is gone from the remote; its name stays known, since a listing may still show it."""
         with self.store.transaction():
-            self._set_state(name, _DELETED)
+            self._set_state(name, _DELETED, since_ms=now_ms)
+
+    def take_up(self, listing: Iterable[str], *, before_ms: int) -> None:
+        """Let segments of ours that were deleted before a time and are listed stand again: what was purged may be in them.
+
+        A remote was put back to what it had been, or took a PUT long after.
+        """
+        own = [name for name in listing if name.startswith(f"{LOG}{self.store.device}.")]
+        sql = (
+            "SELECT name FROM published WHERE vault = ? AND state = ? AND since_ms < ? "
+            "AND name IN (SELECT value FROM json_each(?))"
+        )
+        paths = msgspec.json.encode(own).decode()
+        again = [name for (name,) in self.store.execute(sql, (self.vault, _DELETED, before_ms, paths)).fetchall()]
+        if not again:
+            return
+        with self.store.transaction():
+            for path in again:
+                self._set_state(path, _THERE)
+            self.store.set_cursor(f"scrubbed:{self.vault}", 0)
 
     def standing(self) -> list[Segment]:
         """Our segments that stand on the remote and are not replaced."""
@@ -381,13 +409,8 @@ class Ledger:
 
     def healing(self, stands_for: StandsFor) -> int:
         """The number of the last session that was published to stand for these; 0 where none was yet."""
-        found = msgspec.json.decode(self.store.meta(self._healing) or "[{},0]", type=tuple[StandsFor, int])
+        found = msgspec.json.decode(self.store.meta(self._healing) or "[{},0]", type=Healing)
         return found[1] if found[0] == stands_for else 0
-
-    def keep_healing(self, stands_for: StandsFor, session: int) -> None:
-        """Keep how far it is, so that what is cut short again and again comes to its end."""
-        with self.store.transaction():
-            self.store.set_meta(self._healing, msgspec.json.encode((stands_for, session)).decode())
 
     def writers(self, publishers: Collection[str]) -> set[str]:
         """The devices of whose writing something stood in what some devices published: mostly they themselves."""
@@ -427,20 +450,25 @@ class Ledger:
                 self._set_state(name, _DELETED)
 
     def let_go(self, name: SegmentName) -> bool:
-        """Give up a segment for which another device stands; False where nobody does."""
+        """Give up a segment for which another device stands, or others of ours; False where nothing does."""
         spans = [span for each in self.healed() for span in each.stands_for.get(name.device, [])]
+        others = (SegmentName.parse(each.name) for each in self.standing() if each.name != name.path)
+        spans += [(each.first, each.last) for each in others if each is not None]
         if not Ranges.of(*spans).covers(name.first, name.last):
             return False
         self.give_up([name.path])
         return True
 
-    def keep_gaps(self, devices_with_holes: set[str]) -> None:
-        """Tell the store up to where it knows those devices, for what a deletion says that it knew."""
+    def keep_gaps(self, devices_with_holes: Collection[str], *, unsure: Collection[str]) -> None:
+        """Tell the store up to where it knows those devices, for what a deletion says that it knew.
+
+        Of those that are ``unsure`` anything may be missing.
+        """
         known = dict(self.store.execute("SELECT device, clock FROM gaps").fetchall())
         clocks = dict(
             self.store.execute("SELECT device, gapless_clock FROM logs WHERE vault = ?", (self.vault,)).fetchall()
         )
-        gaps = {device: clocks.get(device, 0) for device in devices_with_holes}
+        gaps = {device: clocks.get(device, 0) for device in devices_with_holes} | dict.fromkeys(unsure, 0)
         if gaps == known:
             return
         with self.store.transaction():
@@ -479,7 +507,7 @@ class Ledger:
     def forget_vault(self) -> None:
         """Forget all that is remembered of the vault: for one that is there no more."""
         with self.store.transaction():
-            for table in ("outbox", "logs", "objects", "published"):
+            for table in ("outbox", "logs", "objects", "published", "peers"):
                 self.store.execute(f"DELETE FROM {table} WHERE vault = ?", (self.vault,))  # noqa: S608
             for table, named in (("cursors", "name"), ("meta", "key")):
                 self.store.execute(f"DELETE FROM {table} WHERE {named} GLOB '*:' || ?", (self.vault,))  # noqa: S608

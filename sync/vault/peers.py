@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ... import __version__
-from ...storage.errors import NewerFormat, ObjectDamaged, ObjectMissing
+from ...storage.errors import InvalidInput, NewerFormat, ObjectDamaged, ObjectMissing
 from ...storage.steps import step
 from ...storage.store import Store
 from .ledger import Ledger
@@ -102,20 +102,24 @@ class Peers:
 
     async def exchange(self, *, retire: dict[str, int] | None = None) -> None:
         """Read what others say, and write the record of this device anew; ``retire`` are adopted logs to name in it."""
-        names = _newest(await self._remote.list(DEVICES))
+        listing = await self._remote.list(DEVICES)
+        names = _newest(listing)
         known = await self._work(self._numbers)
         for device, name in names.items():
             if device != self._store.device and name.n > known.get(device, 0):
                 await self._read(name)
         device = self._store.device
-        listed = names[device].n if device in names else 0
-        own = DeviceName(device, max(known.get(device, 0), listed) + 1)
+        before = [each for each in map(DeviceName.parse, listing) if each is not None and each.device == device]
+        # A remote may list the last number there is under our id.
+        numbers = [n for n in (known.get(device, 0), *(each.n for each in before)) if n < MAX_NUMBER]
+        own = DeviceName(device, max(numbers, default=0) + 1)
         content = await self._work(lambda: self._record(retire or {}))
         await self._remote.put(own.path, self._sealer.close(content, name=own.path))
         step("device.put")
         await self._work(lambda: self._keep(own, content))
-        if listed:
-            await self._remote.delete(DeviceName(device, listed).path)
+        for each in before[:MOST]:
+            if each != own:
+                await self._remote.delete(each.path)
 
     def known(self) -> dict[str, DeviceRecord]:
         """The records that were last read, this device's own among them."""
@@ -164,8 +168,11 @@ def _parsed(content: bytes, *, name: str) -> DeviceRecord:
         if msgspec.json.decode(content, type=_Format).steno_device > FORMAT:
             raise NewerFormat(name=name)
         msgspec.json.decode(content, type=_Needs)
-        return msgspec.json.decode(content, type=DeviceRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        record = msgspec.json.decode(content, type=DeviceRecord)
+        for spans in record.applied.values():
+            Ranges.of(*spans)
+        return record
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput) as exc:
         raise ObjectDamaged(name=name, reason="it is no device record") from exc
 
 

@@ -109,7 +109,7 @@ def plan_pull(
         if reached.holes:
             holes[other] = reached.holes
     fetch.sort(key=lambda name: (name.path in aside, name.device not in cursor.devices, name.first, name.path))
-    lost = [] if passed_over else _lost(listed, applied, healed)
+    lost = [] if passed_over else _lost(listed, {*applied}.difference(pending), healed)
     strangers = frozenset(others.keys() - cursor.devices.keys())
     return PullPlan(fetch, holes, strange, lost, passed_over, strangers, foreign)
 

@@ -31,6 +31,7 @@ from .work import Work
 
 GRACE_MS = 5 * 60_000
 COMPRESSION_LEVEL = 9
+_EVER_MS = 1 << 53
 _log = logging.getLogger("steno.vault")
 
 
@@ -75,7 +76,7 @@ class Rewriter:
             return problems
         for name in names:
             await self._replace([name], problems)
-        await self._delete(before_ms=self._now_ms() + 1)
+        await self._delete(before_ms=_EVER_MS)
         if not problems:
             await self._work(lambda: self._ledger.set_scrubbed(upto))
         return problems
@@ -173,7 +174,7 @@ class Rewriter:
             with suppress(ObjectMissing):
                 await self._remote.delete(name)
             step("rewrite.deleted")
-            await self._work(lambda name=name: self._ledger.deleted(name))
+            await self._work(lambda name=name: self._ledger.deleted(name, now_ms=self._now_ms()))
 
 
 def _names(segments: Iterable[Segment]) -> list[SegmentName]:

@@ -440,7 +440,6 @@ async def test_a_new_device_finds_what_is_right_among_much_that_is_not(vault: Va
     assert (await victim.pull()).problems == []
 
 
-@pytest.mark.fault(6)
 async def test_what_is_listed_and_not_there_is_asked_for_ever_more_seldom(vault: Vault):
     victim = vault.victim()
     names = [_segment(Q, at, at, 0) for at in range(1, 3 * MOST_MISSES)]

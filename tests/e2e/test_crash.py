@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ STEPS = {
     if path.name != "steps.py"
     for name in re.findall(r'\bstep\("([^"]+)"\)', path.read_text(encoding="utf-8"))
 }
+FAULTS = {"push.": pytest.mark.fault(1), "pull.": pytest.mark.fault(2), "files.": pytest.mark.fault(3)}
 SESSION, GONE = "kept", "gone"
 NEW = "another passphrase"
 pytestmark = pytest.mark.usefixtures("forked")
@@ -653,8 +654,13 @@ def test_every_step_has_a_scenario_in_which_the_process_dies_there():
     assert sorted(STEPS) == sorted(SCENARIOS)
 
 
-@pytest.mark.fault(1, 2, 3)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.at}-{case.scenario.__name__}")
+def _cases() -> Iterator[Any]:
+    for case in CASES:
+        marks = [mark for start, mark in FAULTS.items() if case.at.startswith(start)]
+        yield pytest.param(case, id=f"{case.at}-{case.scenario.__name__}", marks=marks)
+
+
+@pytest.mark.parametrize("case", _cases())
 def test_a_process_that_is_killed_at_a_step_loses_nothing_and_doubles_nothing(both: Pair, case: Case):
     case.scenario(both, case.at)
 

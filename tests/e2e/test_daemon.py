@@ -90,7 +90,6 @@ def test_a_signal_ends_the_daemon_without_a_word_of_error(lonely: Device, number
     assert "Traceback" not in lonely.log()
 
 
-@pytest.mark.fault(44)
 def test_a_daemon_stops_in_time_during_a_large_first_mirror_and_goes_on_later(pair: Pair):
     laptop, _ = pair
     fill(laptop, 1500)

@@ -323,7 +323,6 @@ def _home(empty: Path, path: Path, name: str, world: World) -> Home:
     return Home(path, world)
 
 
-@pytest.mark.fault(9, 10)
 @pytest.mark.parametrize("start", range(0, SCHEDULES, 40))
 def test_copied_and_restored_homes_end_equal_and_lose_nothing(simulated: Callable[[int], None], start: int):
     for seed in range(start, start + 40):

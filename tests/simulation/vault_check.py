@@ -1,4 +1,4 @@
-"""What must be true of every schedule: while it runs, of what a device says; when all came to rest, of all that is there.
+"""What must be true of every schedule: while it runs, of what a device says; when all came to rest, of all there is.
 
 Nothing acknowledged is lost, equal knowledge is equal state, nobody is told "done" when something is missing, what was
 purged is gone, and nothing costs more requests than it may.
@@ -6,6 +6,7 @@ purged is gone, and nothing costs more requests than it may.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from steno.storage.identity import is_written_since
@@ -136,7 +137,7 @@ def _check_objects(world: World) -> None:
         assert ranges.holes == [], f"the log of {device} does not tile: {ranges.holes}"
     for device in {name.device for name in names}:
         own = sorted((name for name in names if name.device == device), key=lambda name: (name.first, name.last))
-        breaks = sum(later.first != name.last + 1 for name, later in zip(own, own[1:], strict=False))
+        breaks = sum(later.first != name.last + 1 for name, later in itertools.pairwise(own))
         assert len(own) <= compaction.MOST + 8 + breaks, f"{len(own)} objects of {device}"
     purged = {place for each in world.acts.values() for place in each.purged}
     contents = b"".join(world.opened(name, data) for name, data in world.objects.whole.items() if name.startswith(LOG))

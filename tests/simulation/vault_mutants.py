@@ -14,7 +14,7 @@ import pytest
 
 from steno.storage import apply as applying
 from steno.storage.registers import Register
-from steno.sync.vault import engine, healing, lease, rewriting
+from steno.sync.vault import engine, healing, lease, rewriting, segment
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.healing import Healer
 from steno.sync.vault.identity import Verdict
@@ -54,7 +54,7 @@ def what_was_known_is_forgotten(patch: Patch) -> None:
 
 def a_deletion_knows_what_lies_in_a_hole(patch: Patch) -> None:
     """Whoever deletes is taken to have seen all up to the newest that was seen."""
-    patch.setattr(Ledger, "keep_gaps", lambda *_: None)
+    patch.setattr(Ledger, "keep_gaps", lambda *_, **__: None)
     patch.setattr(Ledger, "record", _recorded_without_gaps)
 
 
@@ -114,8 +114,6 @@ def an_intent_is_not_kept(patch: Patch) -> None:
 
 def contents_are_not_sealed(patch: Patch) -> None:
     """The remote is shown what was written."""
-    from steno.sync.vault import segment  # noqa: PLC0415
-
     real = segment.seal
     patch.setattr(segment, "pack", lambda content, **_: content)
     patch.setattr(segment, "seal", lambda plain, **options: real(plain, **options) + plain)

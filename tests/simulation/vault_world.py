@@ -284,7 +284,9 @@ class Device:
 
     # What a person does
 
-    def act(self, write: Callable[[Store, int], None], *, edits: Field | None = None, purges: str | None = None) -> None:
+    def act(
+        self, write: Callable[[Store, int], object], *, edits: Field | None = None, purges: str | None = None
+    ) -> None:
         """One write, and what it replaced and hid. ``edits``: the field that takes the text of this number."""
         world, action = self.world, next(self.world.numbers)
         if edits is not None:
@@ -308,8 +310,7 @@ class Device:
 
     def shown(self) -> set[Place]:
         sql = (
-            "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session "
-            "WHERE m.hidden = 0 AND s.hidden = 0"
+            "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session WHERE m.hidden = 0 AND s.hidden = 0"
         )
         return set(self.store.execute(sql).fetchall())
 
@@ -506,9 +507,7 @@ class Way:
         """Remember what a segment stands for."""
         if SegmentName.parse(name) is not None and name not in self._world.stands_for:
             batch = batch_of(self._world.opened(name, data), name=name)
-            self._world.stands_for[name] = {
-                device: Ranges.of(*spans) for device, spans in batch.stands_for.items()
-            }
+            self._world.stands_for[name] = {device: Ranges.of(*spans) for device, spans in batch.stands_for.items()}
 
 
 def flipped(data: bytes, number: int) -> bytes:

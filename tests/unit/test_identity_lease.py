@@ -29,16 +29,6 @@ async def vault(tmp_path: Path) -> Any:
         device.store.close()
 
 
-@pytest.fixture
-def laptop(vault: Vault) -> Device:
-    return vault.device("laptop")
-
-
-@pytest.fixture
-def desktop(vault: Vault) -> Device:
-    return vault.device("desktop")
-
-
 def copied(vault: Vault, device: Device, name: str) -> Device:
     device.store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copy(device.store.path, vault.folder / f"{name}.db")

@@ -41,16 +41,6 @@ async def vault(tmp_path: Path) -> Any:
         device.store.close()
 
 
-@pytest.fixture
-def laptop(vault: Vault) -> Device:
-    return vault.device("laptop")
-
-
-@pytest.fixture
-def desktop(vault: Vault) -> Device:
-    return vault.device("desktop")
-
-
 # What arrives
 
 

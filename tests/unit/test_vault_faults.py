@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
@@ -17,36 +14,14 @@ from steno.storage.store import Store
 from steno.sync.vault.compaction import MOST
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.ledger import standing
-from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import DEVICES, VAULT, DeviceName, SegmentName
 from steno.sync.vault.peers import EVERY_MS
 from steno.sync.vault.rewriting import GRACE_MS
-from steno.sync.vault.seal import SALT_BYTES, Keyring, VaultKey, pack, seal
-from steno.sync.vault.vault import vault_json
+from steno.sync.vault.seal import SALT_BYTES, pack, seal
 from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.vaults import Device, Vault
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[Vault]:
-    remote = MemoryRemote()
-    remote.objects[VAULT] = vault_json("vaultvault00")
-    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
-    yield made
-    for device in made.devices:
-        device.store.close()
-
-
-@pytest.fixture
-def laptop(vault: Vault) -> Device:
-    return vault.device("laptop")
-
-
-@pytest.fixture
-def desktop(vault: Vault) -> Device:
-    return vault.device("desktop")
 
 
 def _sealed(vault: Vault, name: str, content: bytes) -> None:

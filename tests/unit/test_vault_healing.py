@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,26 +19,6 @@ from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.vaults import Device, Vault
 
 SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "12"))
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[Vault]:
-    remote = MemoryRemote()
-    remote.objects[VAULT] = vault_json("vaultvault00")
-    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
-    yield made
-    for device in made.devices:
-        device.store.close()
-
-
-@pytest.fixture
-def laptop(vault: Vault) -> Device:
-    return vault.device("laptop")
-
-
-@pytest.fixture
-def desktop(vault: Vault) -> Device:
-    return vault.device("desktop")
 
 
 def lose(vault: Vault, *names: str) -> None:
@@ -234,7 +213,6 @@ async def test_what_a_device_published_under_a_former_id_is_healed_with_its_log(
     assert fresh.contents(session) == ["written under the former id"]
 
 
-@pytest.mark.fault(11)
 async def test_random_losses_are_healed_and_devices_end_equal(tmp_path: Path):
     for seed in range(SCHEDULES):
         rng = random.Random(seed)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from steno.storage.purge import purge_history, purge_message, purge_session
+from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 from steno.sync.vault import rewriting
 from steno.sync.vault.compaction import MOST
@@ -21,26 +22,6 @@ from steno.sync.vault.vault import vault_json
 from steno.tests.unit.vaults import Device, Vault
 
 SECRET = "the word that must go"
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[Vault]:
-    remote = MemoryRemote()
-    remote.objects[VAULT] = vault_json("vaultvault00")
-    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
-    yield made
-    for device in made.devices:
-        device.store.close()
-
-
-@pytest.fixture
-def laptop(vault: Vault) -> Device:
-    return vault.device("laptop")
-
-
-@pytest.fixture
-def desktop(vault: Vault) -> Device:
-    return vault.device("desktop")
 
 
 def said(vault: Vault) -> bytes:
@@ -246,6 +227,30 @@ async def test_what_an_old_key_seals_is_sealed_anew(vault: Vault, laptop: Device
     assert desktop.contents(session) == ["one"]
 
 
+async def test_two_homes_under_one_id_do_not_take_turns_in_sealing_anew(vault: Vault, laptop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    copy = dbapi.connect(str(vault.folder / "twin.db"))
+    laptop.store.connection.backup(copy)
+    copy.close()
+    twin = vault.device("twin")
+    laptop.session("two")
+    await laptop.sync()
+    await twin.sync()
+    vault.keyring = Keyring((*vault.keyring.keys, VaultKey("newnewnewn00", b"n" * 32)))
+    seen: list[list[str]] = []
+    for device in (laptop, twin):
+        device.restart()
+    for _ in range(5):
+        for device in (laptop, twin):
+            vault.clock_ms += GRACE_MS + 1
+            await device.sync()
+            await device.engine.tend()
+        seen.append(vault.log())
+    assert seen[-2] == seen[-1]
+    assert {sealed_with(vault.remote.objects[name], name=name) for name in vault.log()} == {"newnewnewn00"}
+
+
 # Killed
 
 
@@ -291,7 +296,6 @@ async def test_whoever_dies_while_it_writes_again_loses_nothing(
     assert [number for first, last in ranges for number in range(first, last + 1)] == list(range(1, 11))
 
 
-@pytest.mark.fault(36)
 def test_schedules_of_writing_and_dying_end_with_equal_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for seed in range(20):
         rng = random.Random(seed)
