@@ -27,7 +27,7 @@ FAN_IN = 8
 GROWTH = 4
 MOST = 32
 BYTES_EACH = 16 << 20
-MAX_CONTENT_BYTES = 48 << 20
+MAX_CONTENT_BYTES = 16 << 20
 MOST_AT_ONCE = 256
 """So many are joined at once: choosing takes time for each that could be."""
 

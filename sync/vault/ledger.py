@@ -210,9 +210,9 @@ class Ledger:
             self._set_state(name, _DELETED, since_ms=now_ms)
 
     def take_up(self, listing: Iterable[str], *, before_ms: int) -> None:
-        """Let segments of ours that were deleted before a time and are listed stand again: what was purged may be in them.
+        """Let segments of ours that were deleted before a time and are listed stand again.
 
-        A remote was put back to what it had been, or took a PUT long after.
+        A remote was put back to what it had been, or took a PUT long after: what was purged may be in them.
         """
         own = [name for name in listing if name.startswith(f"{LOG}{self.store.device}.")]
         sql = (

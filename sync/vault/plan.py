@@ -102,8 +102,8 @@ def plan_pull(
             others.setdefault(name.device, []).append(name)
     fetch: list[SegmentName] = []
     holes: dict[str, list[Range]] = {}
-    for other, names in others.items():
-        found = wanted(names, cursor.of(other), applied, aside)
+    for other in sorted({*others, *cursor.devices} - {device}):  # also one of which nothing is listed any more
+        found = wanted(others.get(other, []), cursor.of(other), applied, aside)
         fetch += found
         reached = Ranges.of(*cursor.of(other).spans, *((name.first, name.last) for name in found))
         if reached.holes:

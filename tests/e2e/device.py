@@ -99,6 +99,12 @@ class Device:
         self.home.config_file.chmod(0o600)
         return self
 
+    @property
+    def folder(self) -> Path:
+        """The remote, where it is a folder."""
+        assert isinstance(self.remote, Path), "no folder"
+        return self.remote
+
     def copy(self, place: Path, *, remote: Path | str | None = None) -> Device:
         """The same device at another place; the one here is not used any more."""
         shutil.copytree(self.place, place)

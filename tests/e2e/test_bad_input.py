@@ -92,14 +92,13 @@ def test_a_wrong_passphrase_on_join_writes_nothing_at_all(pair: Pair, place: Pat
     laptop, _ = pair
     write(laptop, "kept", "text")
     laptop.steno("sync")
-    assert laptop.remote is not None
-    before = tree(laptop.remote)
+    before = tree(laptop.folder)
     device = Device(place / "new")
-    line = one_line(device.steno("join", str(laptop.remote), code=7, STENO_PASSPHRASE="wrong"))
+    line = one_line(device.steno("join", str(laptop.folder), code=7, STENO_PASSPHRASE="wrong"))
     assert "passphrase does not open" in line
     assert not device.place.exists()
-    assert tree(laptop.remote) == before
-    device.configure().steno("join", str(laptop.remote))
+    assert tree(laptop.folder) == before
+    device.configure().steno("join", str(laptop.folder))
     device.steno("sync")
     assert equal(device, laptop)
 
@@ -109,7 +108,7 @@ def test_a_wrong_passphrase_changes_nothing_of_a_home_that_is_there(pair: Pair):
     laptop, _ = pair
     write(laptop, "kept", "text")
     before = laptop.home.vault_file.read_bytes()
-    one_line(laptop.steno("join", str(laptop.remote), code=7, STENO_PASSPHRASE="wrong"))
+    one_line(laptop.steno("join", str(laptop.folder), code=7, STENO_PASSPHRASE="wrong"))
     assert laptop.home.vault_file.read_bytes() == before
     laptop.steno("sync")
 
@@ -161,21 +160,20 @@ def test_an_address_that_is_none_is_refused(place: Path, url: str):
 @pytest.mark.fault(14)
 def test_a_missing_remote_stops_nothing_but_the_sync_and_is_found_again(pair: Pair):
     laptop, desktop = pair
-    assert laptop.remote is not None
-    away = laptop.remote.with_name("away")
+    away = laptop.folder.with_name("away")
     for device in pair:
         device.start()
     write(laptop, "before", "text")
     until(lambda: equal(*pair), "both are connected")
-    laptop.remote.rename(away)
+    laptop.folder.rename(away)
     laptop.steno("create", "--id", "meanwhile", "--title", "Meanwhile")
     desktop.steno("add", "before", "of the desktop")
     assert "cannot be reached" in one_line(laptop.steno("sync", code=6))
     until(lambda: laptop.status()["vault"].get("error"), "the daemon says so")
     assert "cannot be reached" in laptop.steno("status", code=8).out
-    assert not laptop.remote.exists(), "a folder that is gone is never made up"
+    assert not laptop.folder.exists(), "a folder that is gone is never made up"
     assert laptop.file("meanwhile").exists()
-    away.rename(laptop.remote)
+    away.rename(laptop.folder)
     until(lambda: equal(*pair) and len(laptop.everything()) == 2, "both go on by themselves")
     laptop.steno("add", "before", "afterwards")
     until(lambda: equal(*pair), "and hear of each other at once again", within_s=5)
@@ -186,12 +184,11 @@ def test_a_missing_remote_stops_nothing_but_the_sync_and_is_found_again(pair: Pa
 @pytest.mark.fault(14)
 def test_a_missing_remote_without_daemon_is_exit_6(pair: Pair):
     laptop, desktop = pair
-    assert laptop.remote is not None
     write(laptop, "kept", "text")
-    away = laptop.remote.rename(laptop.remote.with_name("away"))
+    away = laptop.folder.rename(laptop.folder.with_name("away"))
     assert "cannot be reached" in one_line(laptop.steno("sync", code=6))
     laptop.steno("add", "kept", "more")
-    away.rename(laptop.remote)
+    away.rename(laptop.folder)
     laptop.steno("sync")
     desktop.steno("sync")
     assert desktop.contents("kept") == ["text", "more"]
@@ -200,53 +197,49 @@ def test_a_missing_remote_without_daemon_is_exit_6(pair: Pair):
 @pytest.mark.fault(12, 14)
 def test_an_empty_folder_in_the_place_of_the_remote_is_left_empty_and_deletes_nothing(pair: Pair):
     laptop, _ = pair
-    assert laptop.remote is not None
     write(laptop, "kept", "text")
     laptop.steno("sync")
-    laptop.remote.rename(laptop.remote.with_name("away"))
-    laptop.remote.mkdir()
+    laptop.folder.rename(laptop.folder.with_name("away"))
+    laptop.folder.mkdir()
     write(laptop, "kept", "more")
     assert "no vault" in one_line(laptop.steno("sync", code=6))
-    assert tree(laptop.remote) == {}
+    assert tree(laptop.folder) == {}
     assert laptop.contents("kept") == ["text", "more"]
 
 
 @pytest.mark.fault(12)
 def test_another_vault_in_the_place_of_the_remote_is_refused_and_untouched(pair: Pair, place: Path):
     laptop, _ = pair
-    assert laptop.remote is not None
     write(laptop, "kept", "text")
-    shutil.rmtree(laptop.remote)
-    other = Device(place / "other", remote=laptop.remote).make(found=True)
+    shutil.rmtree(laptop.folder)
+    other = Device(place / "other", remote=laptop.folder).make(found=True)
     other.sync_here()
-    before = tree(laptop.remote)
+    before = tree(laptop.folder)
     assert "holds vault" in one_line(laptop.steno("sync", code=5))
-    assert tree(laptop.remote) == before
+    assert tree(laptop.folder) == before
     assert laptop.contents("kept") == ["text"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_remote_that_may_not_be_written_is_refused(pair: Pair):
     laptop, _ = pair
-    assert laptop.remote is not None
     write(laptop, "kept", "text")
-    for folder in (laptop.remote, laptop.remote / "keys"):
+    for folder in (laptop.folder, laptop.folder / "keys"):
         folder.chmod(0o500)
     try:
         assert "refused" in one_line(laptop.steno("sync", code=6))
     finally:
-        for folder in (laptop.remote, laptop.remote / "keys"):
+        for folder in (laptop.folder, laptop.folder / "keys"):
             folder.chmod(0o700)
 
 
 @pytest.mark.fault(7)
 def test_a_damaged_segment_is_named_the_others_go_on_and_it_is_taken_when_it_is_mended(pair: Pair):
     laptop, desktop = pair
-    assert laptop.remote is not None
     for session in ("first", "second", "third"):
         write(laptop, session, f"text of {session}")
         laptop.sync_here()
-    damaged = sorted((laptop.remote / "log").iterdir())[1]
+    damaged = sorted((laptop.folder / "log").iterdir())[1]
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     done = desktop.steno("sync", code=8)
@@ -263,10 +256,9 @@ def test_a_damaged_segment_is_named_the_others_go_on_and_it_is_taken_when_it_is_
 @pytest.mark.fault(4)
 def test_the_daemon_names_a_damaged_segment_and_takes_it_when_it_is_mended(pair: Pair):
     laptop, desktop = pair
-    assert laptop.remote is not None
     write(laptop, "first", "text")
     laptop.sync_here()
-    (damaged,) = (laptop.remote / "log").iterdir()
+    (damaged,) = (laptop.folder / "log").iterdir()
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[: len(whole) // 2])
     desktop.start()
@@ -353,7 +345,7 @@ def test_a_full_disk_refuses_in_one_line_and_loses_nothing(small_disk: Path):
 @pytest.mark.fault(31)
 def test_a_daemon_on_a_full_disk_goes_on_and_catches_up_when_there_is_room(small_disk: Path, pair: Pair):
     laptop, desktop = pair
-    device = laptop.copy(small_disk / "home", remote=laptop.remote)
+    device = laptop.copy(small_disk / "home", remote=laptop.folder)
     device.start()
     device.steno("create", "--id", "kept")
     path = device.file("kept")
@@ -376,8 +368,7 @@ def test_a_daemon_on_a_full_disk_goes_on_and_catches_up_when_there_is_room(small
 @pytest.mark.fault(30)
 def test_a_remote_on_a_full_disk_is_exit_6_and_gets_everything_later(small_disk: Path, pair: Pair):
     laptop, desktop = pair
-    assert laptop.remote is not None
-    shutil.copytree(laptop.remote, small_disk / "r")
+    shutil.copytree(laptop.folder, small_disk / "r")
     laptop = laptop.copy(small_disk.parent / "a2", remote=small_disk / "r")
     desktop = desktop.copy(small_disk.parent / "b2", remote=small_disk / "r")
     ballast = fill_up(small_disk)

@@ -74,8 +74,7 @@ def both(used: Pair, place: Path):
 
 
 def folder_of(device: Device) -> Path:
-    assert isinstance(device.remote, Path)
-    return device.remote
+    return device.folder
 
 
 def add(device: Device, *contents: str) -> None:
@@ -190,8 +189,7 @@ def write_again(both: Pair, at: str) -> None:
 
 def heal(both: Pair, at: str) -> None:
     laptop, desktop = both
-    assert isinstance(laptop.remote, Path)
-    for each in (laptop.remote / "log").iterdir():
+    for each in (laptop.folder / "log").iterdir():
         each.unlink()
     dies(laptop, "repair", at=at)
     add(laptop, "three")
@@ -660,7 +658,7 @@ def _cases() -> Iterator[Any]:
         yield pytest.param(case, id=f"{case.at}-{case.scenario.__name__}", marks=marks)
 
 
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", list(_cases()))
 def test_a_process_that_is_killed_at_a_step_loses_nothing_and_doubles_nothing(both: Pair, case: Case):
     case.scenario(both, case.at)
 

@@ -92,7 +92,7 @@ def test_everything_is_back_after_the_database_is_lost_and_the_other_device_is_a
     laptop.start()
     until(laptop.settled, "the daemon has done what there was to do")
     laptop.stop()
-    before, files, objects = desktop.everything(), laptop.files(), logs(laptop.remote)
+    before, files, objects = desktop.everything(), laptop.files(), logs(laptop.folder)
     lose_database(laptop)
     told = laptop.steno("doctor", "--rebuild").out
     assert "it was missing" in told
@@ -100,7 +100,7 @@ def test_everything_is_back_after_the_database_is_lost_and_the_other_device_is_a
     until(laptop.settled, "the daemon has taken up the rebuilt store")
     assert laptop.status()["problems"] == []
     laptop.stop()
-    assert logs(laptop.remote) == objects
+    assert logs(laptop.folder) == objects
     settle(laptop, desktop)
     assert laptop.everything() == desktop.everything() == before
     assert open_conflicts(laptop) == open_conflicts(desktop) == []
@@ -202,10 +202,9 @@ def test_a_purged_session_does_not_come_back_from_a_file(used: Pair):
 
 def test_a_remote_that_does_not_answer_stops_the_rebuild_before_anything_is_made(used: Pair):
     laptop, desktop = used
-    assert laptop.remote is not None
     lose_database(laptop)
-    away = laptop.remote.with_name("away")
-    laptop.remote.rename(away)
+    away = laptop.folder.with_name("away")
+    laptop.folder.rename(away)
     done = laptop.steno("doctor", "--rebuild", code=None)
     assert done.code == 6
     assert done.err.count("\n") == 1
@@ -215,7 +214,7 @@ def test_a_remote_that_does_not_answer_stops_the_rebuild_before_anything_is_made
     before = desktop.everything()
     laptop.steno("doctor", "--rebuild", "--files-only")
     assert timeless(laptop) == timeless(desktop)
-    away.rename(laptop.remote)
+    away.rename(laptop.folder)
     settle(laptop, desktop)
     assert laptop.everything() == desktop.everything() == before
     assert open_conflicts(laptop) == open_conflicts(desktop) == []
@@ -258,9 +257,9 @@ def test_files_that_lost_all_else_join_their_vault_again(used: Pair):
     """Only the directory of sessions is left of the home: no database, no key."""
     laptop, desktop = used
     before = desktop.everything()
-    fresh = Device(laptop.place.with_name("fresh"), remote=laptop.remote).configure()
+    fresh = Device(laptop.place.with_name("fresh"), remote=laptop.folder).configure()
     shutil.copytree(laptop.home.sessions, fresh.home.sessions)
-    assert "doctor --rebuild" in fresh.steno("join", str(laptop.remote), code=5).err
+    assert "doctor --rebuild" in fresh.steno("join", str(laptop.folder), code=5).err
     fresh.steno("doctor", "--rebuild")
     settle(fresh, desktop)
     assert fresh.everything() == desktop.everything() == before
@@ -274,4 +273,4 @@ def test_a_rebuilt_device_reports_no_strange_objects_and_sends_what_it_writes(us
     laptop.steno("sync")
     desktop.sync_here()
     assert desktop.contents("plan")[-1] == "after the loss"
-    assert len({name.partition(".")[0] for name in logs(laptop.remote)}) == 2
+    assert len({name.partition(".")[0] for name in logs(laptop.folder)}) == 2

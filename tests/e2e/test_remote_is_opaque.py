@@ -58,9 +58,8 @@ def _secrets(device: Device) -> list[str]:
 
 
 def _objects(device: Device) -> dict[str, bytes]:
-    assert device.remote is not None
     return {
-        str(path.relative_to(device.remote)): path.read_bytes() for path in device.remote.rglob("*") if path.is_file()
+        str(path.relative_to(device.folder)): path.read_bytes() for path in device.folder.rglob("*") if path.is_file()
     }
 
 

@@ -38,8 +38,7 @@ def counted(request: pytest.FixtureRequest, short: Path, make_pair: Callable[[Pa
     folder = short / f"counted-{request.param}"
     laptop, desktop = devices = make_pair(folder)
     laptop.publish_here(SESSION, segments=request.param)
-    assert isinstance(laptop.remote, Path)
-    assert len(list((laptop.remote / "log").iterdir())) == request.param
+    assert len(list((laptop.folder / "log").iterdir())) == request.param
     for device in devices:
         device.steno("sync")  # and what is to be written again now and then is
     for device in devices:

@@ -342,7 +342,7 @@ class Device:
     async def run(self, part: Callable[[VaultEngine], Any]) -> Any:
         """Let the engine work; what it reports, or None where that ended early. A crash is followed by a new start."""
         RUNNING.set(self)
-        self.way.listed, self.way.put_names = None, []
+        self.way.listed, self.way.listed_first, self.way.put_names = None, [], []
         try:
             return await part(self.engine)
         except StenoError:
@@ -402,6 +402,7 @@ class Way:
         self.requests: Counter[str] = Counter()
         self.listed: list[str] | None = None
         """What the last listing of the logs showed, since the engine's work began."""
+        self.listed_first: list[str] = []
         self.put_names: list[str] = []
         """What was put since then, and acknowledged."""
         self._device, self._world = device, device.world
@@ -440,6 +441,7 @@ class Way:
         elif fault == "twice":
             names = [*names[::-1], *names]
         if prefix == LOG:
+            self.listed_first = names if self.listed is None else self.listed_first
             self.listed = names
         return names
 

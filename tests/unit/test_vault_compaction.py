@@ -22,6 +22,7 @@ from steno.sync.vault.compaction import (
     FAN_IN,
     MAX_CONTENT_BYTES,
     MOST,
+    MOST_AT_ONCE,
     Gone,
     Published,
     choose,
@@ -304,3 +305,8 @@ def test_segments_stay_few_and_no_byte_is_written_again_often(kind: str):
             log[at : at + len(run)] = [Published(name, whole)]
         assert len(log) <= MOST + total // BYTES_EACH
     assert rewritten <= 10 * total
+
+
+def test_a_log_of_thousands_is_chosen_from_in_parts():
+    own = [Published(SegmentName("a" * 12, at, at, 0, "b" * 12), 300) for at in range(1, 2 * MOST_AT_ONCE)]
+    assert len(choose(own)) == MOST_AT_ONCE

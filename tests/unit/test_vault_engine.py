@@ -582,3 +582,15 @@ async def test_publishing_does_not_lower_the_durability_that_was_asked_for(vault
     device.session("one")
     await device.sync()
     assert device.store.one("PRAGMA synchronous")[0] == 2
+
+
+async def test_what_waits_to_be_sent_is_not_taken_for_gone(laptop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    refused = RemoteRefused(remote="memory", reason="full")
+    laptop.remote.fails = lambda verb, _: refused if verb == "put" else None
+    laptop.session("two")
+    with pytest.raises(RemoteRefused):
+        await laptop.sync()
+    report = await laptop.engine.pull()
+    assert (report.pending_segments, report.problems) == (1, [])

@@ -14,6 +14,7 @@ import pytest
 
 from steno.storage.change import local_changes
 from steno.storage.database import wall_ms
+from steno.storage.errors import InvalidInput
 from steno.storage.home import Home
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
@@ -225,3 +226,42 @@ def test_a_vault_that_is_forgotten_leaves_nothing_in_the_ledger(pair: tuple[Devi
     ledger = Ledger(laptop.store, laptop.member.vault)
     ledger.forget_vault()
     assert (ledger.position, ledger.pending(), ledger.applied(), list(ledger.cursor())) == ((0, 0), [], set(), [])
+
+
+def started_again(device: Device) -> Device:
+    device.store.close()
+    return Device(device.home.data)
+
+
+def revoked(laptop: Device, desktop: Device) -> Device:
+    """The other device, started again after it was told that its key was revoked."""
+    laptop.add("s", "before")
+    laptop.sync()
+    desktop.sync()
+    laptop.rotate(NEW, revoke=True)
+    laptop.add("s", "after")
+    laptop.sync()
+    assert any("steno join" in problem for problem in desktop.sync().problems)
+    return started_again(desktop)
+
+
+def test_a_push_alone_sends_nothing_under_a_key_that_is_known_to_be_revoked(pair: tuple[Device, Device]):
+    laptop, desktop = pair[0], revoked(*pair)
+    before = desktop.keys_of_log()
+    desktop.add("s", "for nobody who stole the key")
+    report = asyncio.run(desktop.engine.send())
+    desktop.store.close()
+    assert (report.sent_segments, desktop.keys_of_log()) == (0, before)
+    assert any("steno join" in problem for problem in report.problems)
+    assert laptop.sync().problems == []
+
+
+def test_a_repair_publishes_nothing_under_a_revoked_key(pair: tuple[Device, Device]):
+    laptop, desktop = pair[0], revoked(*pair)
+    before = desktop.keys_of_log()
+    first, *_ = sorted((desktop.folder / "log").glob(f"{laptop.store.device}.*"))
+    first.unlink()
+    with pytest.raises(InvalidInput, match="revoked"):
+        asyncio.run(desktop.engine.repair())
+    desktop.store.close()
+    assert desktop.keys_of_log() == before

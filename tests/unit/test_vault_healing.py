@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from steno.storage.change import StandsFor
+from steno.storage.errors import RemoteUnreachable, StenoError
 from steno.storage.purge import purge_session
-from steno.sync.vault.healing import WAIT_MS
+from steno.sync.vault import healing
+from steno.sync.vault.healing import WAIT_MS, Healer
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import VAULT, SegmentName
 from steno.sync.vault.rewriting import GRACE_MS
 from steno.sync.vault.seal import Keyring, VaultKey
 from steno.sync.vault.vault import vault_json
 from steno.tests.simulation.test_stores_converge import state
+from steno.tests.unit.test_vault_rewriting import said
 from steno.tests.unit.vaults import Device, Vault
 
 SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "12"))
@@ -317,3 +325,200 @@ async def test_a_repair_leaves_what_it_cannot_vouch_for(vault: Vault, laptop: De
     report = await desktop.engine.repair()
     assert len(report.problems) == 1
     assert vault.log() == [name]
+
+
+# What lies between two steps of a healing
+
+
+async def test_what_a_healer_published_of_others_is_healed_with_its_own_log(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    content, *_, claim = of(desktop)
+    assert content != claim
+    lose(vault, content)
+    await healed(vault, desktop)
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == []
+    assert fresh.contents(session) == ["one"]
+
+
+class Between(Healer):
+    """Something happens after the healer has read a part, and before it publishes it."""
+
+    happens: Callable[[], object] = staticmethod(lambda: None)
+
+    async def _publish(self, content: bytes, stands_for: StandsFor, **more: Any) -> None:
+        self.happens()
+        await super()._publish(content, stands_for, **more)
+
+
+async def test_what_is_purged_while_it_is_healed_does_not_stay_on_the_remote(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("the word that must go")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+
+    def purged() -> None:
+        if desktop.store.find(session) is not None:
+            purge_session(desktop.store, session)
+
+    desktop.engine._healer.__class__ = Between
+    desktop.engine._healer.happens = purged  # pyright: ignore[reportAttributeAccessIssue]
+    await healed(vault, desktop)
+    assert desktop.store.find(session) is None
+    assert b"the word that must go" not in said(vault)
+
+
+async def test_a_session_that_is_purged_between_two_parts_does_not_stop_the_healing(
+    vault: Vault, laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
+):
+    sessions = [laptop.session(f"{at}" * 10) for at in range(6)]
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+
+    def purged() -> None:
+        if desktop.store.find(sessions[4]) is not None:
+            purge_session(desktop.store, sessions[4])
+
+    monkeypatch.setattr(healing, "SEGMENT_BYTES", 5)
+    desktop.engine._healer.__class__ = Between
+    desktop.engine._healer.happens = purged  # pyright: ignore[reportAttributeAccessIssue]
+    await healed(vault, desktop)
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == []
+    assert state(fresh.store) == state(desktop.store)
+
+
+async def test_a_healing_that_is_cut_short_again_and_again_ends(
+    vault: Vault, laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
+):
+    for at in range(6):
+        laptop.session(f"{at}" * 10)
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    puts = itertools.count(1)
+
+    def fails(verb: str, _: str) -> StenoError | None:
+        fourth = verb == "put" and next(puts) % 4 == 0
+        return RemoteUnreachable(remote="memory", reason="timed out") if fourth else None
+
+    monkeypatch.setattr(healing, "SEGMENT_BYTES", 5)
+    desktop.remote.fails = fails
+    for _ in range(40):
+        vault.clock_ms += WAIT_MS // 10
+        with suppress(RemoteUnreachable):
+            await desktop.sync()
+    assert len(of(desktop)) < 20  # thirteen, and a part again for some of the cuts
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == []
+    assert state(fresh.store) == state(desktop.store)
+
+
+async def test_nothing_is_healed_while_something_under_our_id_is_not_taken_in(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    laptop.session("one")
+    desktop.session("two")
+    await laptop.sync()
+    await desktop.sync()
+    await laptop.sync()
+    strange = SegmentName(laptop.store.device, 2, 2, 0, "z" * 12).path
+    vault.remote.objects[strange] = b"it does not open"
+    lose(vault, *of(desktop))
+    before = of(laptop)
+    await healed(vault, laptop)
+    assert of(laptop) == before
+
+
+async def test_a_deletion_swallows_nothing_that_a_healing_has_not_brought_yet(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    third = vault.device("third")
+    session = laptop.session("one")
+    await laptop.sync()
+    [first] = of(laptop)
+    laptop.add(session, "two")
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, first)
+    await healed(vault, desktop)
+    late = of(desktop)[0]
+    content = vault.remote.objects.pop(late)
+    await third.sync()
+    assert third.contents(session) == ["two"]
+    third.store.delete(session)
+    await third.sync()
+    vault.remote.objects[late] = content
+    for device in (third, laptop):
+        await device.sync()
+        assert device.contents(session) == ["one"]
+
+
+async def something(
+    vault: Vault, device: Device, word: str, rng: random.Random,
+    copies: list[dict[str, bytes]], words: dict[str, str], gone: set[str],
+) -> None:  # fmt: skip
+    """One thing that happens: somebody writes or purges, a device looks, the remote is put back or loses an object."""
+    chance = rng.random()
+    sessions = list(device.everything())
+    if not sessions or chance < 0.3:
+        words[device.session(word)] = word
+    elif chance < 0.5:
+        device.add(rng.choice(sessions), f"more, not {len(word)}")
+    elif chance < 0.55:
+        session = rng.choice(sessions)
+        purge_session(device.store, session)
+        gone.add(session)
+    elif chance < 0.75:
+        await device.sync()
+    elif chance < 0.82:
+        await device.engine.tend()
+    elif chance < 0.86:
+        vault.clock_ms += GRACE_MS + 1
+    elif chance < 0.9 or not copies:
+        copies.append(dict(vault.remote.objects))
+    elif chance < 0.95:
+        vault.remote.objects.clear()
+        vault.remote.objects.update(rng.choice(copies))
+    elif vault.log():
+        lose(vault, rng.choice(vault.log()))
+
+
+async def test_a_remote_that_is_put_back_again_and_again_ends_with_equal_devices_and_nothing_that_was_purged(
+    tmp_path: Path,
+):
+    for seed in range(max(SCHEDULES // 3, 1)):
+        rng = random.Random(seed)
+        remote = MemoryRemote()
+        remote.objects[VAULT] = vault_json("vaultvault00")
+        keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
+        vault = Vault("vaultvault00", keyring, remote, tmp_path)
+        devices = [vault.device(f"{seed}-{name}") for name in "abc"]
+        copies: list[dict[str, bytes]] = []
+        words: dict[str, str] = {}
+        gone: set[str] = set()
+        for at in range(90):
+            await something(vault, rng.choice(devices), f"secret {seed} {at}.", rng, copies, words, gone)
+        for _ in range(14):
+            vault.clock_ms += WAIT_MS
+            for device in devices:
+                await device.sync()
+                await device.engine.tend()
+        fresh = vault.device(f"{seed}-fresh")
+        reports = [await device.sync() for device in (*devices, fresh)]
+        assert [report.problems for report in reports] == [[]] * 4, f"seed {seed}"
+        assert [state(device.store) for device in devices] == [state(fresh.store)] * 3, f"seed {seed}"
+        kept = str(fresh.everything())  # what was written by hand meanwhile outlives a purge
+        left = [word for session, word in words.items() if session in gone and word.encode() in said(vault)]
+        assert [word for word in left if word not in kept] == [], f"seed {seed}"
+        for device in vault.devices:
+            device.store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from steno.storage.errors import InvalidInput
-from steno.sync.vault.names import DEVICES, DeviceName
+from steno.sync.vault.names import DEVICES, MAX_NUMBER, DeviceName
 from steno.sync.vault.peers import EVERY_MS
 from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.vaults import Device, Vault
@@ -132,3 +132,50 @@ async def test_retiring_twice_is_retiring_once(vault: Vault, laptop: Device, des
     before = vault.log()
     await desktop.engine.retire(laptop.store.device)
     assert vault.log() == before
+
+
+async def test_a_device_of_which_something_was_refused_here_is_not_retired(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    desktop.session("one")
+    await desktop.sync()
+    await laptop.sync()
+    [name] = vault.log()
+    vault.remote.objects[name] = b"it opens no more"
+    laptop.engine._ledger.set_aside(name, "a record of it is refused", now_ms=vault.now())
+    with pytest.raises(InvalidInput, match="not all"):
+        await laptop.engine.retire(desktop.store.device)
+    assert vault.log() == [name]
+
+
+async def test_a_retired_device_that_comes_back_goes_on(vault: Vault, laptop: Device, desktop: Device):
+    session = desktop.session("one")
+    await desktop.sync()
+    await laptop.sync()
+    desktop.add(session, "not sent yet")
+    await laptop.engine.retire(desktop.store.device)
+    for at in range(40):
+        desktop.add(session, f"later {at}")
+        await desktop.sync()
+    assert (await desktop.engine.tend()).problems == []
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == []
+    assert state(fresh.store) == state(desktop.store)
+
+
+async def test_the_last_number_there_is_under_our_id_stops_nothing(vault: Vault, laptop: Device):
+    vault.remote.objects[DeviceName(laptop.store.device, MAX_NUMBER).path] = b"somebody's"
+    await laptop.engine.tend()
+    assert [name for name in vault.remote.objects if name.startswith(DEVICES)] == [
+        DeviceName(laptop.store.device, 1).path
+    ]
+
+
+async def test_a_record_whose_ranges_cannot_be_is_passed_over(vault: Vault, laptop: Device, desktop: Device):
+    name = DeviceName(desktop.store.device, 1).path
+    content = (
+        b'{"steno_device":1,"name":"d","platform":"","version":"","written_ms":1,"applied":{"aaaaaaaaaaaa":[[5,1]]}}'
+    )
+    vault.remote.objects[name] = desktop.engine._sealer.close(content, name=name)
+    assert (await laptop.engine.tend()).problems == []
+    assert desktop.store.device not in laptop.engine.peers.known()

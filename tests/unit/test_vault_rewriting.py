@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from steno.storage.errors import RemoteUnreachable
 from steno.storage.purge import purge_history, purge_message, purge_session
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 from steno.sync.vault import rewriting
 from steno.sync.vault.compaction import MOST
+from steno.sync.vault.healing import WAIT_MS
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import VAULT, SegmentName
 from steno.sync.vault.rewriting import GRACE_MS
@@ -341,3 +343,70 @@ async def _lived(vault: Vault, rng: random.Random, monkeypatch: pytest.MonkeyPat
     assert contents(fresh) == contents(devices[0]) == contents(devices[1])
     for device in vault.devices:
         device.store.close()
+
+
+# A remote that goes back
+
+
+async def test_what_was_purged_goes_again_where_the_remote_is_put_back(vault: Vault, laptop: Device, desktop: Device):
+    session = await chatty(laptop, 100)
+    gone = laptop.session(SECRET)
+    await laptop.sync()
+    before = dict(vault.remote.objects)
+    await laptop.engine.tend()
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    purge_session(laptop.store, gone)
+    await laptop.sync()
+    assert SECRET.encode() not in said(vault)
+
+    vault.remote.objects.clear()
+    vault.remote.objects.update(before)
+    for _ in range(8):
+        vault.clock_ms += WAIT_MS // 2
+        await laptop.sync()
+    assert SECRET.encode() not in said(vault)
+    await chatty(laptop, 40, session)
+    assert (await laptop.engine.tend()).problems == []
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.engine.tend()
+    assert len(vault.log()) <= MOST
+    await desktop.sync()
+    assert contents(desktop) == contents(laptop)
+
+
+async def test_a_put_that_arrives_after_it_was_given_up_keeps_nothing_that_was_purged(vault: Vault, laptop: Device):
+    await chatty(laptop, 40)
+    gone = laptop.session(SECRET)
+    await laptop.sync()
+    late: dict[str, bytes] = {}
+    put = laptop.remote.put
+
+    async def delayed(name: str, data: bytes) -> None:
+        if late:
+            return await put(name, data)
+        late[name] = data
+        raise RemoteUnreachable(remote="memory", reason="timed out")
+
+    laptop.remote.put = delayed
+    with pytest.raises(RemoteUnreachable):
+        await laptop.engine.tend()
+    await laptop.engine.tend()
+    purge_session(laptop.store, gone)
+    await laptop.sync()
+    vault.remote.objects |= late
+    vault.clock_ms += GRACE_MS + 1
+    await laptop.sync()
+    assert SECRET.encode() not in said(vault)
+
+
+async def test_what_was_purged_goes_at_once_also_where_the_clock_was_put_back(vault: Vault, laptop: Device):
+    await chatty(laptop, 100)
+    gone = laptop.session(SECRET)
+    await laptop.sync()
+    vault.clock_ms += 100 * GRACE_MS
+    await laptop.engine.tend()
+    vault.clock_ms -= 100 * GRACE_MS
+    purge_session(laptop.store, gone)
+    await laptop.sync()
+    assert SECRET.encode() not in said(vault)
