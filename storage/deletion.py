@@ -137,11 +137,17 @@ def message_deleted(deleted: Register, content: Register) -> int | None:
     found = in_force(deleted)
     if found is None:
         return None
-    # A text that the deleter knew is no edit under whatever stamp: a store that got a new id says it again.
-    known = {value.text for stamp, value in content.open.items() if found.has([stamp])}
-    by_hand = [(stamp, value.text) for stamp, value in content.open.items() if stamp.rank == BY_HAND]
-    unknown = any(text not in known and not found.has([stamp]) for stamp, text in by_hand)
+    unknown = any(stamp.rank == BY_HAND for stamp in unknown_to(found, content))
     return None if unknown else found.at_ms
+
+
+def unknown_to(knew: Vector, content: Register) -> list[Stamp]:
+    """The stamps of the open values that somebody did not know.
+
+    A store that got a new id says what it had said once more, at the same time: whoever knew the one knows the other.
+    """
+    known = {(stamp.clock, value.text) for stamp, value in content.open.items() if knew.has([stamp])}
+    return [stamp for stamp, value in content.open.items() if (stamp.clock, value.text) not in known]
 
 
 def session_hidden(deleted: Vector | None, hand_births_outside: bool) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
 
-from .deletion import PURGED, Vector, purge_knew, purged_life
+from .deletion import PURGED, Vector, purge_knew, purged_life, unknown_to
 from .model import NewMessage
 from .registers import EMPTY, Register, merge, value_of
 from .rows import (
@@ -104,9 +104,7 @@ def rescue_edit(store: Store, row: MessageRow, knew: Vector) -> str | None:
     It becomes a message of its own right behind. Returns its id; None where there is no such text.
     """
     content = load(store, row.session, row, "content")
-    known = {value.text for stamp, value in content.open.items() if knew.has([stamp])}
-    unknown = [stamp for stamp, value in content.open.items() if value.text not in known]
-    if row.hidden or _unknown_writer(store, unknown, knew) is None:
+    if row.hidden or _unknown_writer(store, unknown_to(knew, content), knew) is None:
         return None
     newest = max(content.open)
     message_id = f"m-{sha256(f'{row.id} {newest.clock} {row.clock}'.encode()).hexdigest()[:19]}"

@@ -36,6 +36,7 @@ FIGURES = (
     "start with 20 unchanged files",
     "session of 200, 10 appends a second, writing",
     "session of 200, file current after the last",
+    "first push + bootstrap of 5 sessions, 200 messages",
 )
 NOTED = [
     "first mirror of 20 files",
@@ -45,6 +46,9 @@ NOTED = [
     "time to absorb an edit in a session of 200",
     "memory for absorbing an edit in a session of 200",
     "writes of a file in a burst of 20 messages",
+    "its files written on the second device",
+    "bytes on the remote, of the JSONL files",
+    "objects in the log",
 ]
 OPTIONAL = {"library append, durability full", "Redis append", "PostgreSQL append"}
 
