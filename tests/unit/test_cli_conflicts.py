@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from steno.tests.unit.test_settling import tell
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The store of a home that differs from another device in a title and in a message's text."""
     monkeypatch.setenv("STENO_HOME", str(tmp_path))
-    with Store(tmp_path / "steno.db") as here, Store(tmp_path / "other.db") as there:
+    clock = itertools.count(1_800_000_000_000, 1000)
+    here, there = (Store(tmp_path / f"{name}.db", now_ms=lambda: next(clock)) for name in ("steno", "other"))
+    with here, there:
         here.create(id="s", title="First")
         here.append("s", NewMessage(id="m", role="user", content="text"))
         tell(here, there)

@@ -10,6 +10,7 @@ import pytest
 
 from steno.daemon.client import DaemonClient
 from steno.storage.conflicts import conflict_id
+from steno.storage.database import wall_ms
 from steno.storage.errors import ConflictNotFound
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
@@ -19,7 +20,7 @@ from steno.tests.unit.test_settling import tell
 @pytest.fixture
 def other(server: Any, tmp_path: Path) -> Iterator[Store]:
     """Another device, which differs in the title, a key and a message's text from the server's."""
-    with Store(tmp_path / "other.db") as other:
+    with Store(tmp_path / "other.db", now_ms=lambda: wall_ms() + 1000) as other:  # so that its values are the newer
         server.store.create(id="s", title="First")
         server.store.append("s", NewMessage(id="m", role="user", content="text"))
         tell(server.store, other)
