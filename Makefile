@@ -8,7 +8,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up demo test acceptance faults check crash simulate bench clean
+.PHONY: help up demo test acceptance faults check crash soak simulate bench clean
 
 BIN := .venv/bin
 
@@ -20,6 +20,7 @@ help:
 	@echo 'make faults      run the tests of the page of faults, and print its rows with their results'
 	@echo 'make check       run ruff, basedpyright and import-linter'
 	@echo 'make crash       kill writers at random moments, and look each time what the store holds'
+	@echo 'make soak        kill daemons at random moments over a folder, S3 and WebDAV, and look that nothing is lost'
 	@echo 'make simulate    play devices over a failing remote from new seeds, HOURS=8 as long as that'
 	@echo 'make bench       measure, print a table, write benchmarks/results.json'
 	@echo 'make clean       remove .venv and what the tools left; never a session'
@@ -49,6 +50,10 @@ check: .venv/.dev
 # Writers killed at random moments, as many as ARGS="--kills 20000" says; the tests kill two hundred.
 crash: .venv/.dev
 	@$(BIN)/python -P -m steno.tests.e2e.killing $(ARGS)
+
+# Daemons killed while people write on several devices, over servers that are real (moto, rclone); the tests kill thirty.
+soak: .venv/.dev
+	@$(BIN)/python -P -m steno.tests.e2e.soak $(ARGS)
 
 # Schedules from new seeds: ends with the first that goes wrong, and prints the shortest that does (ARGS="--seed 5000").
 HOURS ?= 0.1

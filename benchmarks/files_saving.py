@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from daemons import Home, until
 from generate import Prose
+from homes import Home, until
 from listing import fill
 from measure import Bench, Figure, percentile
 

@@ -60,6 +60,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     forked: int = 1_000
     large_bytes: int = 1_000_000_000
     arrivals: int = 150
+    distant_arrivals: int = 50
     pause_s: float = 1.5
     idle_s: float = 60.0
     settle_s: float = 600.0
@@ -75,13 +76,15 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     paced_s: float = 60.0
     burst: int = 1000
     kept: int = 25_000
+    sent: int = 5_000
+    singles: int = 5
 
 
 QUICK = Scale(
     session_sizes=(10, 200), appends=5, rounds=2, sessions=20, starts=1, corpus_bytes=60_000, import_rounds=1,
-    messages=60, mirror_rounds=1, loaded=50, forked=20, large_bytes=500_000, arrivals=3, pause_s=0.05, idle_s=1.0,
-    settle_s=30.0, edited=3, saves=4, breath_s=0.05, mirrored=5, mirrored_messages=4, first_rounds=1, unchanged=20,
-    start_rounds=1, long=200, paced_s=0.5, burst=20, kept=5,
+    messages=60, mirror_rounds=1, loaded=50, forked=20, large_bytes=500_000, arrivals=3, distant_arrivals=1,
+    pause_s=0.05, idle_s=1.0, settle_s=60.0, edited=3, saves=4, breath_s=0.05, mirrored=5, mirrored_messages=4,
+    first_rounds=1, unchanged=20, start_rounds=1, long=200, paced_s=0.5, burst=20, kept=5, sent=5, singles=1,
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Pushing many messages, and pulling them into a new device, against the same steps done bare.
 
 Both sides work with a remote in memory, so that what is compared is the work and not the disk of
-a remote: bare is a select, msgpack, zstd and AES-GCM, and the reverse with ``executemany``.
+a remote.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ import asyncio
 import itertools
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import zstandard
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from bare import Bare
 from generate import Prose, messages
 from measure import Bench, Figure, compared, seconds_of, side_by_side
 
 from steno.storage.database import wall_ms
 from steno.storage.model import NewMessage
-from steno.storage.packing import attach
-from steno.storage.rows import BORN_COLUMNS, INSERT_MESSAGE
-from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
-from steno.sync.vault.engine import SEGMENT_BYTES, VaultEngine
+from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.seal import Keyring
@@ -52,56 +48,16 @@ class Vault(msgspec.Struct, frozen=True):
         )
         return cls(remote, vault_id, keyring)
 
-    def engine(self, store: Store) -> VaultEngine:
+    def engine(self, store: Store, *, now_ms: Callable[[], int] = wall_ms) -> VaultEngine:
         """A device's way to it."""
         return VaultEngine(
-            store, self.remote.peer(), vault=self.id, keyring=self.keyring, now_ms=wall_ms, draw=secrets.token_bytes
+            store, self.remote.peer(), vault=self.id, keyring=self.keyring, now_ms=now_ms, draw=secrets.token_bytes
         )
 
-
-class Bare:
-    """Sealed batches of rows, made and read back with nothing around them."""
-
-    def __init__(self) -> None:
-        self.objects: list[bytes] = []
-        self._cipher = AESGCM(secrets.token_bytes(32))
-
-    def push(self, database: Path) -> None:
-        """Select, encode, compress, encrypt."""
-        connection = dbapi.connect(str(database))
-        attach(connection, compress=True)
-        self.objects.clear()
-        rows = connection.execute(f"SELECT session, {BORN_COLUMNS} FROM messages ORDER BY seq")  # noqa: S608
-        batch: list[tuple[Any, ...]] = []
-        size = 0
-        for row in rows:
-            batch.append(row)
-            size += 100 + len(row[8])
-            if size > SEGMENT_BYTES:
-                self._seal(batch)
-                batch, size = [], 0
-        self._seal(batch)
-        connection.close()
-
-    def _seal(self, batch: list[tuple[Any, ...]]) -> None:
-        packed = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(batch))
-        self.objects.append(self._cipher.encrypt(len(self.objects).to_bytes(12), packed, None))
-
-    def pull(self, database: Path) -> None:
-        """Decrypt, decompress, decode, and insert batch by batch."""
-        connection = dbapi.connect(str(database), isolation_level=None)
-        attach(connection, compress=True)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        seq = 0
-        for number, sealed in enumerate(self.objects):
-            packed = self._cipher.decrypt(number.to_bytes(12), sealed, None)
-            batch = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(packed))
-            rows = [(row[0], at, at, 0, at, 0, 0, *row[1:]) for at, row in enumerate(batch, start=seq + 1)]
-            seq += len(batch)
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(INSERT_MESSAGE, rows)
-            connection.execute("COMMIT")
-        connection.close()
+    @property
+    def size_bytes(self) -> int:
+        """What all its objects weigh."""
+        return sum(map(len, self.remote.objects.values()))
 
 
 def figures(bench: Bench) -> list[Figure]:

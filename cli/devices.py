@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -12,22 +11,19 @@ import click
 import msgspec
 
 from ..daemon import control
-from ..daemon.lock import ProcessLock, vault_lock
-from ..storage.database import wall_ms
 from ..storage.errors import Incomplete
 from ..storage.home import Home
 from ..storage.store import Store
 from ..sync.vault.devices import Device
 from ..sync.vault.devices import devices as devices_of
 from ..sync.vault.engine import VaultEngine
-from ..sync.vault.inspection import Findings
+from ..sync.vault.inspection import KEYLESS, Findings
 from ..sync.vault.ledger import Ledger
 from ..sync.vault.membership import required_membership
 from ..sync.vault.names import LOG
-from ..sync.vault.remote import open_remote
-from ..sync.vault.rotation import HomeKeys
 from .options import examples, format_option
-from .terminal import local_time, note, print_json, safe_line
+from .syncing import alone
+from .terminal import counted, local_time, note, print_json, safe_line
 
 _T = TypeVar("_T")
 
@@ -53,7 +49,8 @@ def devices(context: click.Context, *, as_json: bool) -> None:
 @devices.command(epilog=examples("steno devices retire k3v9x0a1b2c4 --yes"))
 @click.argument("device", metavar="ID")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, also on a terminal.")
-def retire(*, device: str, yes: bool) -> None:
+@format_option
+def retire(*, device: str, yes: bool, as_json: bool) -> None:
     """Take over what a device wrote that never comes back, so that its objects go from the remote.
 
     Nothing that it sent is lost. Should it come back, what it wrote meanwhile is not taken from it any more; it must
@@ -63,21 +60,27 @@ def retire(*, device: str, yes: bool) -> None:
     if not yes and sys.stdin.isatty():
         click.confirm(f"Does device {safe_line(device)} never come back?", abort=True, err=True)
     _told(_with_engine(home, lambda client: client.retire(device), lambda engine: engine.retire(device)))
+    if as_json:
+        print_json({"retired": device})
+        return
     click.echo(f"Device {device} is retired; what it wrote is kept by this device.")
+    click.echo("If it was lost or stolen, shut it out: `steno vault rotate --revoke`.")
 
 
 @click.command(epilog=examples("steno verify"))
 @format_option
 def verify(*, as_json: bool) -> None:
-    """Read the whole remote and say what does not open. Nothing is written; `steno repair` mends."""
+    """Read the whole remote and say what does not open or is gone. Nothing is written; `steno repair` mends."""
     home = _home()
     findings = asyncio.run(_alone(home, lambda engine: engine.inspect(_progress), exclusive=False))
     if as_json:
         print_json(msgspec.to_builtins(findings))
     else:
         _print_findings(findings)
-    if findings.damaged:
-        raise Incomplete(count=len(findings.damaged))
+    if wrong := len(findings.damaged) + len(findings.missing) + len(findings.revoked):
+        lost = findings.damaged or findings.missing not in ([], [KEYLESS])
+        hint = "`steno repair` sends again what this device holds of it" if lost else "the lines above say what to do"
+        raise Incomplete(count=wrong, hint=hint)
 
 
 @click.command(epilog=examples("steno repair"))
@@ -90,8 +93,8 @@ def repair(*, as_json: bool) -> None:
         print_json(report)
     else:
         healed = report["healed_segments"]
-        said = f"Sent again what {healed} lost objects held." if healed else "Nothing that this device holds is lost."
-        click.echo(said)
+        lost = f"Sent again what {counted(healed, 'lost object')} held."
+        click.echo(lost if healed else "Nothing that this device holds is lost.")
     _told(report, quiet=as_json)
 
 
@@ -110,28 +113,14 @@ def _with_engine(
 
 
 async def _alone(home: Home, call: Callable[[VaultEngine], Awaitable[_T]], *, exclusive: bool = True) -> _T:
-    found = required_membership(home)
-    remote = open_remote(found.url)
-    lock = ProcessLock(home.sync_lock, task="syncing") if exclusive else None
-    try:
-        if lock is not None:
-            lock.take()
-        with Store(home.database) as store:
-            keys = HomeKeys(home, found, lock=lambda: vault_lock(home))
-            engine = VaultEngine(
-                store, remote, vault=found.vault, keyring=keys, now_ms=wall_ms, draw=secrets.token_bytes
-            )
-            return await call(engine)
-    finally:
-        if lock is not None:
-            lock.release()
-        await remote.close()
+    async with alone(home, exclusive=exclusive) as (_, engine):
+        return await call(engine)
 
 
 def _told(report: dict[str, Any], *, quiet: bool = False) -> None:
     """Say what is not well, on stderr and in the exit code."""
     if not quiet:
-        for each in [*report["rescued"], *report["problems"]]:
+        for each in [*report["notes"], *report["rescued"], *report["problems"]]:
             note(each)
     if report["problems"] or report["pending_segments"]:
         raise Incomplete(count=len(report["problems"]) + report["pending_segments"])
@@ -145,9 +134,9 @@ def _progress(done: int, total: int) -> None:
 
 def _print_findings(found: Findings) -> None:
     good = found.segments - sum(name.startswith(LOG) for name in found.damaged)
-    click.echo(f"{good:,} of {found.segments:,} objects open ({found.size_bytes:,} bytes).")
-    for problem in found.damaged.values():
-        click.echo(problem, err=True)
+    click.echo(f"{good:,} of {counted(found.segments, 'object')} open ({counted(found.size_bytes, 'byte')}).")
+    for problem in [*found.damaged.values(), *found.missing, *found.revoked.values()]:
+        note(problem)
 
 
 def _line(device: Device) -> str:
@@ -155,4 +144,5 @@ def _line(device: Device) -> str:
     name = safe_line(device.name or "(it did not say who it is)")
     seen = f"seen {local_time(device.seen_at)}" if device.seen_at else ""
     behind = f"has not read {device.behind:,} of ours" if device.behind and not device.retired else ""
-    return "  ".join(part for part in (device.id, name, device.platform or "", seen, behind, who) if part)
+    aside = f"{device.set_aside:,} set aside: it came under a revoked key" if device.set_aside else ""
+    return "  ".join(part for part in (device.id, name, device.platform or "", seen, behind, aside, who) if part)

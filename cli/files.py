@@ -26,7 +26,7 @@ from .keeper import keeper, standing
 from .options import examples, format_option
 from .progress import Progress
 from .stores import opened
-from .terminal import local_time, note, print_json, safe_line
+from .terminal import counted, local_time, note, print_json, safe_line
 
 _RESUMING = "see `steno files status`, and say what to do with `steno files resume --restore` or `--delete`"
 _MENDING = "`steno files rebuild` takes up edits and writes the rest anew; what is refused must be mended first"
@@ -118,7 +118,7 @@ def verify_files(*, as_json: bool) -> None:
     if as_json:
         print_json({"compared": compared, "differences": [msgspec.to_builtins(each) for each in found]})
     else:
-        note(f"Compared {_counted(compared, 'file')}; not as it should be: {wrong:,}.")
+        note(f"Compared {counted(compared, 'file')}; not as it should be: {wrong:,}.")
     if wrong:
         raise Incomplete(count=wrong, hint=_RESUMING if halted else _MENDING)
 
@@ -168,15 +168,15 @@ def resume(*, restore: bool, delete: bool, yes: bool, as_json: bool) -> None:
     if delete:
         click.echo(f"Deleted {_both(done.deleted, done.messages)}; the files go on.")
     else:
-        kept = f", {_counted(done.messages, 'message')} came back" if done.messages else ""
-        missing = _counted(done.files, "missing file")
+        kept = f", {counted(done.messages, 'message')} came back" if done.messages else ""
+        missing = counted(done.files, "missing file")
         click.echo(f"Wrote {missing}{kept}; the files go on, and nothing was deleted.")
     for path in done.refused:
         note(f"{path} was not taken: see `steno files status`")
     for line in done.kept:
         note(line)
     if done.restored:
-        click.echo(f"Restored {_counted(done.restored, 'session')} that had been deleted just before.")
+        click.echo(f"Restored {counted(done.restored, 'session')} that had been deleted just before.")
 
 
 def _home() -> Home:
@@ -197,7 +197,7 @@ def _status(home: Home) -> dict[str, Any]:
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("Directory", found["directory"]), ("Files", f"{found['files']:,}")]
     if found["not_written"]:
-        facts.append(("Not written", _counted(found["not_written"], "change")))
+        facts.append(("Not written", counted(found["not_written"], "change")))
     if not found["halted"]:
         facts.append(("Watched", _WATCHED[found["watched"]]))
     if found["halted"]:
@@ -253,12 +253,8 @@ def _agreed(missing: int, messages: int) -> bool:
 
 def _both(sessions: int, messages: int) -> str:
     """So many sessions, and messages if there are any."""
-    parts = [_counted(sessions, "session")] if sessions or not messages else []
-    return " and ".join([*parts, *([_counted(messages, "message")] if messages else [])])
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+    parts = [counted(sessions, "session")] if sessions or not messages else []
+    return " and ".join([*parts, *([counted(messages, "message")] if messages else [])])
 
 
 @contextmanager

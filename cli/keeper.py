@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -70,7 +70,8 @@ def keeper(home: Home) -> Generator[Keeper]:
                     raise
                 time.sleep(_LOOK_EVERY_S)
                 continue
-            yield _Here(stack.enter_context(writing()), home.sessions)
+            store = stack.enter_context(writing())
+            yield _Here(store, home.sessions, stack.enter_context(closing(Mirror(store, home.sessions))))
             return
 
 
@@ -104,9 +105,8 @@ class _Daemon:
 
 
 class _Here:
-    def __init__(self, store: Store, root: Path) -> None:
-        self._store, self._root = store, root
-        self._mirror = Mirror(store, root)
+    def __init__(self, store: Store, root: Path, mirror: Mirror) -> None:
+        self._store, self._root, self._mirror = store, root, mirror
 
     def current(self, session: str) -> SessionFile:
         found = session_file(self._store, self._root, session)

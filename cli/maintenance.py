@@ -19,7 +19,7 @@ from ..storage.store import Store
 from .options import examples, format_option
 from .progress import Progress
 from .stores import reading, writing
-from .terminal import note, print_json, safe_line
+from .terminal import counted, note, print_json, safe_line
 
 
 @click.command(
@@ -128,7 +128,7 @@ def _mend(*, index: bool, caches: bool) -> None:
             rebuild_index(store, told=progress.say)
         if caches:
             mended = mend(store, told=progress.say)
-            note(f"Made anew what was wrong in {mended:,} {'session' if mended == 1 else 'sessions'}.")
+            note(f"Made anew what was wrong in {counted(mended, 'session')}.")
 
 
 def _lines(found: Finding) -> list[str]:
@@ -148,7 +148,7 @@ def _count(path: Path) -> tuple[int, int]:
 
 
 def _held(sessions: int, messages: int) -> str:
-    return f"{sessions:,} sessions with {messages:,} messages"
+    return f"{counted(sessions, 'session')} with {counted(messages, 'message')}"
 
 
 @contextmanager

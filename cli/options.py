@@ -40,6 +40,11 @@ def format_option(verb: Callable[..., None]) -> Callable[..., None]:
     return form(with_json)
 
 
+def local_only_option(verb: _Verb) -> _Verb:
+    """Add ``--local-only`` to a verb that makes a session."""
+    return click.option("--local-only", is_flag=True, help="It stays on this device: nothing of it is ever sent.")(verb)
+
+
 def filter_options(verb: _Verb) -> _Verb:
     """Add the options that choose sessions; `filter_of` makes a `Filter` of them."""
     for option in reversed((

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -27,3 +28,18 @@ class Progress:
         """Take the line away."""
         if self._wanted:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def far(found: dict[str, Any]) -> str:
+    """How far a sync is, from its `sync.vault.progress.Progress` as JSON has it."""
+    left = f"{found['done']:,} of {found['total']:,}"
+    rest = "" if found["rest_s"] is None else f"; {_about(found['rest_s'])} left"
+    if found["doing"] == "sending":
+        return f"sending {left} changes, {found['size_bytes'] / 1e6:,.1f} MB so far{rest}"
+    return f"receiving {left} segments, {found['messages']:,} messages so far{rest}"
+
+
+def _about(seconds: float) -> str:
+    if seconds < 60:
+        return f"about {max(round(seconds), 1)} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

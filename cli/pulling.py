@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from ..storage.carrying import carry_over
 from ..storage.errors import Incomplete
 from ..storage.home import Home
+from ..storage.local_only import follow_projects
 from ..storage.rebuilding import begin, former, staging
 from ..storage.restore import restore
 from ..storage.store import Store
 from .progress import Progress
 from .rebuilding import mirrored, pulled
-from .terminal import note, print_json, safe_line
+from .terminal import counted, note, print_json, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,13 +80,15 @@ def _take_up(home: Home) -> int:
     from ..sync.files.mirror import Mirror  # noqa: PLC0415
 
     with Store(home.database) as store:
-        Mirror(store, home.sessions).start()
+        follow_projects(store, home.settings().vault.local_only)
+        with closing(Mirror(store, home.sessions)) as mirror:
+            mirror.start()
         vault = status_of(store, home)["vault"]
         return vault["not_sent"] + vault["pending_segments"]
 
 
 def _agreed(home: Home, unsent: int) -> bool:
-    what = f"{unsent:,} changes that were never sent" if unsent else "nothing that is not sent"
+    what = f"{counted(unsent, 'change')} never sent" if unsent else "nothing that is not sent"
     question = f"Discard {what}, and take everything from the remote anew? A copy is kept in {home.backups}"
     return click.confirm(safe_line(question), err=True)
 
@@ -94,12 +99,19 @@ def _replaced(home: Home, found: Membership, unsent: int, progress: Progress) ->
         with Store(staged, compress=settings.session.compress_messages) as store:
             store.execute("PRAGMA synchronous = OFF")  # it is made durable as a whole
             begin(store, former(home.database))
+            follow_projects(store, settings.vault.local_only)
             report = asyncio.run(pulled(home, store, found, progress))
             with Store(home.database) as here:
                 _check(here, store, found, report.problems)
+                carried = here.last_seq
+                carry_over(here, into=store)
                 _take_over(here, store)
         done = restore(staged, home.database, backups=home.backups)
     with Store(home.database, durability=settings.storage.durability) as store:
+        if done.kept is not None:
+            with Store(done.kept, read_only=True) as before:
+                if before.last_seq > carried:  # some program wrote meanwhile
+                    carry_over(before, into=store)
         problems = mirrored(store, home, progress)
         return Pulled(done.device, str(done.kept), unsent, *store.count(), problems)
 
@@ -163,14 +175,14 @@ def _tell(done: Pulled, *, as_json: bool) -> None:
         return
     click.echo(safe_line(f"What was here is kept in {done.kept}"))
     click.echo(
-        f"This is device {done.device} now: {done.sessions:,} sessions with {done.messages:,} messages, "
-        "as the remote has them."
+        f"This is device {done.device} now: {counted(done.sessions, 'session')} "
+        f"with {counted(done.messages, 'message')}, as the remote has them."
     )
     if done.discarded:
         click.echo(
             safe_line(
-                f"Discarded: {done.discarded:,} changes that were never sent; "
-                f"`steno backup --restore {done.kept}` brings them back."
+                f"Discarded: {counted(done.discarded, 'change')} never sent; "
+                f"`steno backup --restore {done.kept}` brings back what was here."
             )
         )
     for each in done.problems:

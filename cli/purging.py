@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 
 import click
 import msgspec
@@ -74,12 +75,13 @@ def purge(
                     _purge(store, each, messages, history=history)
         _settle_files(home, store, numbers)
         remains = shrink(store)
+        former = _former(home, store)
     if as_json:
-        print_json({"purged": ids, "messages": list(messages), **msgspec.to_builtins(remains)})
+        print_json({"purged": ids, "messages": list(messages), "former": former, **msgspec.to_builtins(remains)})
     else:
         for line in _lines(ids, messages, history=history):
             click.echo(line)
-        _tell(home, ids, remains, history=history)
+        _tell(home, ids, remains, former, history=history)
 
 
 def _check_use(
@@ -153,8 +155,8 @@ def _settle_files(home: Home, store: Store, sessions: list[int]) -> None:
     from ..sync.files.mirror import Mirror  # noqa: PLC0415  only where there are files
 
     try:
-        with ProcessLock(home.daemon_lock, task="the daemon"):
-            Mirror(store, home.sessions).settle(sessions)
+        with ProcessLock(home.daemon_lock, task="the daemon"), closing(Mirror(store, home.sessions)) as mirror:
+            mirror.settle(sessions)
     except HomeBusy:
         deadline, last = time.monotonic() + DAEMON_WITHIN_S, store.last_seq
         while time.monotonic() < deadline and any(store.one(_BEHIND, (each, last)) for each in sessions):
@@ -172,7 +174,19 @@ def _lines(ids: list[str], messages: tuple[str, ...], *, history: bool) -> list[
     return [safe_line(f"Purged {of}session {each}") for each in ids]
 
 
-def _tell(home: Home, ids: list[str], remains: Remains, *, history: bool) -> None:
+def _former(home: Home, store: Store) -> list[str]:
+    """The ids that this home had and under which what was purged may still lie on the remote."""
+    if not home.vault_file.exists() or not store.former_devices:
+        return []
+    from ..sync.vault.former import former_logs  # noqa: PLC0415  only here, as below
+    from ..sync.vault.ledger import Ledger  # noqa: PLC0415
+    from ..sync.vault.membership import membership  # noqa: PLC0415
+
+    found = membership(home)
+    return [] if found is None else former_logs(Ledger(store, found.vault))
+
+
+def _tell(home: Home, ids: list[str], remains: Remains, former: list[str], *, history: bool) -> None:
     """Say where the words may still stand."""
     from ..sync.files.session_file import set_aside_of  # noqa: PLC0415  only where something was purged
 
@@ -189,4 +203,10 @@ def _tell(home: Home, ids: list[str], remains: Remains, *, history: bool) -> Non
     if home.vault_file.exists():
         others = "keep the earlier texts that they have and sent" if history else "remove it, and what they sent, then"
         note(f"What this device sent goes from the remote when it syncs. Other devices {others}.")
+    for each in former:
+        still = "stays as it was" if history else "goes when a home that still has this id syncs"
+        note(
+            f"What this home sent under its former id {each} {still}; where no home has it any more, "
+            f"`steno devices retire {each}` removes it."
+        )
     note("Not touched: forks, exports, copies by other programs, and names of files in logs.")

@@ -8,8 +8,8 @@ before a file is compared with it. Nothing stands in the place of the database b
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -27,15 +27,16 @@ from ..storage.errors import (
     StenoError,
 )
 from ..storage.home import Home
+from ..storage.local_only import follow_projects
 from ..storage.rebuilding import Former, begin, fault, former, is_unused, put_in_place, staging, sweep
 from ..storage.store import Store
 from .progress import Progress
-from .terminal import note, print_json, safe_line
+from .terminal import counted, note, print_json, safe_line
 
 if TYPE_CHECKING:
     from ..sync.files.rebuild import Rebuilt
-    from ..sync.vault.engine import SyncReport
     from ..sync.vault.membership import Membership
+    from ..sync.vault.report import SyncReport
 
 NOT_IN_FILES = (
     "Files hold no earlier texts, nothing that was deleted, no conflicts, no users' profiles, and not who wrote what"
@@ -98,6 +99,7 @@ def _rebuilt(home: Home, *, files_only: bool, progress: Progress) -> Outcome:
         with Store(staged, compress=settings.session.compress_messages) as store:
             store.execute("PRAGMA synchronous = OFF")  # it is made durable as a whole
             begin(store, lost)
+            follow_projects(store, settings.vault.local_only)
             if found is not None:
                 report = asyncio.run(_pull(home, store, found, progress))
                 done.problems += report.problems
@@ -139,26 +141,15 @@ async def _pull(home: Home, store: Store, found: Membership, progress: Progress)
 
 async def pulled(home: Home, store: Store, found: Membership, progress: Progress) -> SyncReport:
     """Take in all that the remote holds. Nothing is sent: nobody knows yet whether this store will be."""
-    from ..daemon.lock import vault_lock  # noqa: PLC0415
-    from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
-    from ..sync.vault.remote import open_remote  # noqa: PLC0415
-    from ..sync.vault.rotation import HomeKeys  # noqa: PLC0415
+    from .syncing import engine_of  # noqa: PLC0415
 
     async def telling(call: Callable[[], _T], /) -> _T:
         result = call()
         progress.say(f"taking in what the remote holds: {store.last_seq:,} changes so far")
         return result
 
-    remote = open_remote(found.url)
-    try:
-        engine = VaultEngine(
-            store, remote, vault=found.vault, keyring=HomeKeys(home, found, lock=lambda: vault_lock(home)),
-            now_ms=wall_ms, draw=secrets.token_bytes,
-            work=telling,
-        )  # fmt: skip
+    async with engine_of(home, store, found=found, work=telling) as engine:
         return await engine.pull()
-    finally:
-        await remote.close()
 
 
 def _count(done: Outcome, store: Store, taken: Rebuilt) -> None:
@@ -171,18 +162,14 @@ def mirrored(store: Store, home: Home, progress: Progress) -> list[str]:
     from ..sync.files.mirror import Mirror  # noqa: PLC0415
     from ..sync.files.reports import at_place  # noqa: PLC0415
 
-    mirror = Mirror(store, home.sessions)
-    try:
-        mirror.start()
-        while mirror.write_pending() == 0.0:
-            progress.say("writing the files")
-    except StenoError as exc:
-        return [exc.line]
-    return [f"{at_place(each.path, each.line, each.column)}: {each.reason}" for each in mirror.refused()]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+    with closing(Mirror(store, home.sessions)) as mirror:
+        try:
+            mirror.start()
+            while mirror.write_pending() == 0.0:
+                progress.say("writing the files")
+        except StenoError as exc:
+            return [exc.line]
+        return [f"{at_place(each.path, each.line, each.column)}: {each.reason}" for each in mirror.refused()]
 
 
 def _print(home: Home, done: Outcome, *, as_json: bool) -> None:
@@ -191,15 +178,15 @@ def _print(home: Home, done: Outcome, *, as_json: bool) -> None:
         return
     click.echo(safe_line(f"Rebuilt {home.database} ({done.reason}); this is device {done.device} now."))
     click.echo(
-        f"{_counted(done.sessions, 'session')} with {_counted(done.messages, 'message')}: "
+        f"{counted(done.sessions, 'session')} with {counted(done.messages, 'message')}: "
         f"{done.from_remote:,} from the remote, {done.from_files:,} from the files."
     )
     click.echo(f"{NOT_IN_FILES}.")
     if done.edits:
-        edits = _counted(done.edits, "value")
+        edits = counted(done.edits, "value")
         click.echo(f"{edits} in files had never been sent; `steno conflicts` shows what was replaced.")
     if done.yielded:
-        click.echo(f"To what others wrote {_counted(done.yielded, 'value')} in files yielded.")
+        click.echo(f"To what others wrote {counted(done.yielded, 'value')} in files yielded.")
     if done.aside:
         click.echo(safe_line(f"Files that showed something else are kept as they were in {done.aside}"))
     if done.kept:

@@ -38,7 +38,8 @@ def show(*, as_json: bool) -> None:
     "set", epilog=examples("steno remote set /media/usb/steno", "steno remote set redis://nas:6379/0?prefix=steno")
 )
 @click.argument("url")
-def set_remote(*, url: str) -> None:
+@format_option
+def set_remote(*, url: str, as_json: bool) -> None:
     """Look for this home's vault at URL from now on.
 
     The vault must lie there already: copy everything from the old place first. Nothing is written at either place, and
@@ -55,7 +56,10 @@ def set_remote(*, url: str) -> None:
             exc.hint = f"copy all objects from {safe_line(found.url)} there first, as docs/remotes.md shows"
             raise
         take_up(home, url=there.url, vault=there.vault, keyring=there.keyring, lock=lambda: vault_lock(home))
-    click.echo(f"The vault {found.vault} is looked for at {safe_line(there.url)} from now on.")
+    if as_json:
+        print_json({"vault": found.vault, "remote": there.url})
+    else:
+        click.echo(f"The vault {found.vault} is looked for at {safe_line(there.url)} from now on.")
 
 
 async def _checked(there: Membership) -> None:

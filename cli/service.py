@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,19 @@ import msgspec
 from ..daemon import control
 from ..storage.errors import HomeExists, Incomplete, InvalidInput, LocalStorageError, StenoError
 from ..storage.home import Home
-from ..storage.model import format_ms
 from ..storage.steps import step
 from ..storage.store import Store
-from .options import age_ms, examples, format_option
+from .options import examples, format_option
 from .passphrases import passphrase_file_option, passphrase_of
+from .pausing import metered_said, paused_said
+from .progress import Progress, far
 from .stores import opened
-from .terminal import local_time, note, print_json
+from .terminal import counted, note, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..daemon.client import Way
+    from ..daemon.client import DaemonClient, Way
     from ..daemon.listener import Listening
 
 
@@ -116,8 +118,8 @@ def sync(*, push: bool, pull: bool, force: bool, yes: bool, as_json: bool) -> No
         print_json(report)
     else:
         click.echo(
-            f"Sent {report['sent_segments']} segments, received {report['received_segments']} "
-            f"with {report['received_messages']} new messages."
+            f"Sent {counted(report['sent_segments'], 'segment')}, received {report['received_segments']:,} "
+            f"with {counted(report['received_messages'], 'new message')}."
         )
         for each in [*report["notes"], *report["rescued"], *report["problems"]]:
             click.echo(each, err=True)
@@ -159,16 +161,21 @@ def daemon_run() -> None:
 
 
 @daemon.command("start", epilog="Example:  steno daemon start")
-def daemon_start() -> None:
+@format_option
+def daemon_start(as_json: bool) -> None:
     """Start the daemon in the background and wait until it answers."""
-    client = control.start(Home.from_environment())
-    click.echo(f"The daemon runs (process {client.running.pid}) at http://127.0.0.1:{client.running.port}")
+    _tell_of(control.start(Home.from_environment()), as_json=as_json)
 
 
 @daemon.command("stop", epilog="Example:  steno daemon stop")
-def daemon_stop() -> None:
+@format_option
+def daemon_stop(as_json: bool) -> None:
     """Stop the daemon and wait until it has ended."""
-    click.echo(f"The daemon (process {control.stop(Home.from_environment())}) has stopped.")
+    pid = control.stop(Home.from_environment())
+    if as_json:
+        print_json({"running": False, "pid": pid})
+    else:
+        click.echo(f"The daemon (process {pid}) has stopped.")
 
 
 @daemon.command("status", epilog="Example:  steno daemon status")
@@ -182,10 +189,16 @@ def daemon_status(as_json: bool) -> None:
     client = control.running(home)
     if client is None:
         raise DaemonNotRunning(home=str(home.data))
+    _tell_of(client, as_json=as_json)
+
+
+def _tell_of(client: DaemonClient, *, as_json: bool) -> None:
+    """Say where a daemon runs."""
+    at = client.running
     if as_json:
-        print_json({"running": True, "pid": client.running.pid, "port": client.running.port})
+        print_json({"running": True, "pid": at.pid, "port": at.port})
     else:
-        click.echo(f"The daemon runs (process {client.running.pid}) at http://127.0.0.1:{client.running.port}")
+        click.echo(f"The daemon runs (process {at.pid}) at http://127.0.0.1:{at.port}")
 
 
 @click.command(epilog="Example:  steno demo")
@@ -276,37 +289,26 @@ def made_known(home: Home, device: str, *, as_json: bool) -> None:
 
 
 async def _sync(home: Home, only: Way | None) -> Any:
-    import secrets  # noqa: PLC0415
-
-    from ..daemon.lock import ProcessLock, vault_lock  # noqa: PLC0415
-    from ..storage.database import wall_ms  # noqa: PLC0415
+    from ..daemon.lock import ProcessLock  # noqa: PLC0415
     from ..sync.files.mirror import Mirror as FilesMirror  # noqa: PLC0415
-    from ..sync.vault.engine import VaultEngine  # noqa: PLC0415
     from ..sync.vault.membership import required_membership  # noqa: PLC0415
-    from ..sync.vault.remote import open_remote  # noqa: PLC0415
-    from ..sync.vault.rotation import HomeKeys  # noqa: PLC0415
+    from .syncing import alone  # noqa: PLC0415
 
-    found = required_membership(home)
-    remote = open_remote(found.url)
-    try:
-        with (
-            ProcessLock(home.daemon_lock, task="the daemon"),
-            ProcessLock(home.sync_lock, task="syncing"),
-            Store(home.database) as store,
-        ):
-            keys = HomeKeys(home, found, lock=lambda: vault_lock(home))
-            engine = VaultEngine(
-                store, remote, vault=found.vault, keyring=keys, now_ms=wall_ms, draw=secrets.token_bytes
-            )
-            mirror = FilesMirror(store, home.sessions)
-            aside = _mirrored(mirror.start)
-            report = await (engine.sync if only is None else engine.send if only == "push" else engine.pull)()
-            if only is None:
-                report.problems = (await engine.tend()).problems
-            report.problems += aside or _mirrored(mirror.write_due)
+    required_membership(home)
+    progress = Progress()
+    with ProcessLock(home.daemon_lock, task="the daemon"):
+        async with alone(home) as (store, engine):
+            engine.course.told = lambda found: progress.say(far(msgspec.to_builtins(found)))
+            with closing(FilesMirror(store, home.sessions)) as mirror:
+                aside = _mirrored(mirror.start)
+                try:
+                    report = await (engine.sync if only is None else engine.send if only == "push" else engine.pull)()
+                    if only is None:
+                        report.problems = (await engine.tend()).problems
+                finally:
+                    progress.end()
+                report.problems += aside or _mirrored(mirror.write_due)
             return report
-    finally:
-        await remote.close()
 
 
 def _mirrored(call: Callable[[], None]) -> list[str]:
@@ -325,48 +327,24 @@ def _status(home: Home) -> dict[str, Any]:
         return status_of(store, home)
 
 
-def pause_said(until: str) -> str:
-    """How long the remote is left alone."""
-    end = "until `steno pause-sync --off`" if until.startswith("9999") else f"until {local_time(until)}"
-    return f"the daemon leaves the remote alone {end}"
-
-
-@click.command("pause-sync", epilog=examples("steno pause-sync", "steno pause-sync 2h", "steno pause-sync --off"))
-@click.argument("age", metavar="[FOR]", required=False, callback=age_ms)
-@click.option("--off", is_flag=True, help="Go on at once.")
-def pause_sync(*, age: int | None, off: bool) -> None:
-    """Let the daemon leave the remote alone, for a while (90m, 12h, 2d) or until told otherwise.
-
-    Writing goes on, and nothing is lost: what waits is sent afterwards. `steno sync` still syncs when it is asked to.
-    """
-    from ..sync.vault.pause import FOREVER, pause, paused_until, resume  # noqa: PLC0415
-
-    if off and age is not None:
-        raise click.UsageError("--off takes no time")
-    home = Home.from_environment()
-    home.require()
-    with Store(home.database) as store:
-        if off:
-            resume(store)
-        else:
-            pause(store, until_ms=FOREVER if age is None else min(store.now_ms() + age, FOREVER))
-        until_ms = paused_until(store, now_ms=store.now_ms())
-    said = "the daemon syncs" if until_ms is None else pause_said(format_ms(until_ms))
-    click.echo(f"{said[:1].upper()}{said[1:]}.")
-
-
 def _print_status(found: dict[str, Any]) -> None:
     daemon_, vault, files = found["daemon"], found["vault"], found["files"]
     click.echo(f"Home:       {found['home']}")
     running = f"process {daemon_['pid']}, http://127.0.0.1:{daemon_['port']}" if daemon_ else "not running"
     click.echo(f"Daemon:     {running}")
-    click.echo(f"Sessions:   {found['sessions']:,} with {found['messages']:,} messages")
+    click.echo(f"Sessions:   {found['sessions']:,} with {counted(found['messages'], 'message')}")
+    if found["local_only"]:
+        click.echo(f"Local only: {found['local_only']:,} of them, which are sent nowhere")
     click.echo(f"Files:      {files['directory']}" + _and_pending(files["not_written"], "not written yet"))
     click.echo("Search:     ready" + _and_pending(found["search"]["not_indexed"], "not indexed yet"))
     if vault:
         click.echo(f"Remote:     {vault['remote']}" + _and_pending(vault["not_sent"], "not sent yet"))
+        if vault.get("progress"):
+            click.echo(f"Syncing:    {far(vault['progress'])}")
         if vault["paused_until"]:
-            click.echo(f"Paused:     {pause_said(vault['paused_until'])}")
+            click.echo(f"Paused:     the daemon {paused_said(vault['paused_until'])}")
+        if vault["metered_until"]:
+            click.echo(f"Metered:    the daemon {metered_said(vault['metered_until'])}")
     else:
         click.echo("Remote:     none")
     click.echo(f"Conflicts:  {found['conflicts']}")
@@ -377,7 +355,7 @@ def _print_status(found: dict[str, Any]) -> None:
 
 
 def _and_pending(count: int, what: str) -> str:
-    return f" ({count:,} changes {what})" if count else ""
+    return f" ({counted(count, 'change')} {what})" if count else ""
 
 
 def _run_daemon(home: Home, *, talk: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..storage.errors import LocalStorageError, OlderSchema
 from ..storage.home import Home
+from ..storage.local_only import follow_projects
 from ..storage.store import Store
 
 
@@ -35,6 +36,7 @@ def writing() -> Generator[Store]:
     settings = home.settings()
     compress = settings.session.compress_messages
     with Store(home.database, durability=settings.storage.durability, compress=compress) as store:
+        follow_projects(store, settings.vault.local_only)
         yield store
 
 

@@ -35,6 +35,11 @@ def safe_line(text: str) -> str:
     return _LINE_ENDS.sub(" ", safe(text))
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def local_time(text: str, form: str = "%Y-%m-%d %H:%M") -> str:
     """A stored time as this machine's clock would show it; what cannot be shown so stays as it is."""
     try:

@@ -17,32 +17,38 @@ from pathlib import Path
 import click
 import msgspec
 
+from ..daemon import control
 from ..daemon.lock import ProcessLock, vault_lock
 from ..daemon.status import status_of
 from ..storage.database import wall_ms
-from ..storage.errors import Incomplete, InvalidInput, NoVault, RemoteRefused, RemoteUnreachable, WrongKey
+from ..storage.errors import Incomplete, InvalidInput, NoVault, RemoteRefused, RemoteUnreachable, StenoError, WrongKey
 from ..storage.home import Home
+from ..storage.local_only import share as let_be_sent
 from ..storage.model import format_ms
+from ..storage.shape import session_json
 from ..storage.steps import step
 from ..storage.store import Store
 from ..sync.vault import membership, pairing, rotation
-from ..sync.vault.engine import VaultEngine
 from ..sync.vault.kdf import KdfCost
 from ..sync.vault.ledger import Ledger
 from ..sync.vault.membership import Membership, remote_of, required_membership
 from ..sync.vault.names import LOG, PAIR, PairName, SegmentName
+from ..sync.vault.own_log import OwnLog
 from ..sync.vault.remote import Remote
+from ..sync.vault.revoked import published
 from ..sync.vault.vault import delete_vault
 from .options import examples, format_option
 from .passphrases import passphrase_file_option, passphrase_of
 from .service import made_known, make_home
-from .terminal import local_time, note, print_json, safe_line
+from .stores import writing
+from .syncing import alone, engine_of
+from .terminal import counted, local_time, note, print_json, safe_line
 
 _WAIT_EVERY_S = 1.0
 _MOST_NAMED = 5
 _UNSENT = (
-    "SELECT id FROM sessions s WHERE s.seq > ?1 AND s.local_seq > ?2 OR EXISTS (SELECT 1 FROM messages m "
-    "WHERE m.session = s.no AND m.seq > ?1 AND m.local_seq > ?2) ORDER BY id LIMIT ?3"
+    "SELECT id FROM sessions s WHERE NOT s.local_only AND (s.seq > ?1 AND s.local_seq > ?2 OR EXISTS (SELECT 1 "
+    "FROM messages m WHERE m.session = s.no AND m.seq > ?1 AND m.local_seq > ?2)) ORDER BY id LIMIT ?3"
 )
 
 
@@ -95,20 +101,24 @@ def key(*, as_json: bool) -> None:
     epilog=examples("steno vault passwd", "steno vault passwd --passphrase-file new.txt"),
 )
 @passphrase_file_option
-def passwd(*, passphrase_file: Path | None) -> None:
+@format_option
+def passwd(*, passphrase_file: Path | None, as_json: bool) -> None:
     """Give the vault another passphrase. Devices that have the vault go on; only who joins later needs it.
 
     It is asked twice; without a terminal, STENO_PASSPHRASE or the file holds the new one.
     """
     home = _home()
-    required_membership(home)
+    found = required_membership(home)
     passphrase = passphrase_of(passphrase_file, confirm=True, prompt="New passphrase")
     changed = asyncio.run(
         rotation.change_passphrase(
             home, passphrase=passphrase, draw=secrets.token_bytes, cost=KdfCost(), lock=lambda: vault_lock(home)
         )
     )
-    click.echo("The passphrase was changed." if changed else "The vault has this passphrase already.")
+    if as_json:
+        print_json({"vault": found.vault, "changed": changed})
+    else:
+        click.echo("The passphrase was changed." if changed else "The vault has this passphrase already.")
 
 
 @vault.command(
@@ -117,17 +127,22 @@ def passwd(*, passphrase_file: Path | None) -> None:
 )
 @click.option("--revoke", is_flag=True, help="Let no device follow without the new passphrase, which is asked.")
 @passphrase_file_option
-def rotate(*, revoke: bool, passphrase_file: Path | None) -> None:
+@format_option
+def rotate(*, revoke: bool, passphrase_file: Path | None, as_json: bool) -> None:
     """Give the vault a new key, for what is sent from now on; what lies there is sealed anew by its own devices.
 
     It asks for the present passphrase. Devices that hold the former key follow by themselves, and so could somebody
     who stole it: then use --revoke, which asks for a new passphrase, and run `steno join URL` on every other device.
+    What is there is taken in first; what somebody sends under the former keys afterwards is set aside.
     """
     home = _home()
     found = required_membership(home)
     with Store(home.database) as store:
         done = asyncio.run(_rotated(home, found.recovery, revoke=revoke, file=passphrase_file))
-        Ledger(store, found.vault).owe_sign()
+        OwnLog(Ledger(store, found.vault)).owe_sign()
+    if as_json:
+        print_json({"vault": found.vault, "key": done.key, "revoked": revoke})
+        return
     click.echo(f"The vault's key is now {done.key}; what is sent from now on is sealed with it.")
     if revoke:
         click.echo(f"On every other device run `steno join {safe_line(found.url)}` with the new passphrase.")
@@ -136,7 +151,8 @@ def rotate(*, revoke: bool, passphrase_file: Path | None) -> None:
 
 @vault.command(epilog=examples("steno vault leave"))
 @click.option("--force", is_flag=True, help="Leave also where something was not sent; it stays on this device.")
-def leave(*, force: bool) -> None:
+@format_option
+def leave(*, force: bool, as_json: bool) -> None:
     """Let this home forget its vault. Sessions stay here and on the other devices, and the remote is not touched."""
     home = _home()
     found = required_membership(home)
@@ -149,6 +165,9 @@ def leave(*, force: bool) -> None:
                 raise InvalidInput(what, hint="`steno sync` sends them, --force leaves without")
             click.confirm(f"{what}; leave all the same?", abort=True, err=True)
         membership.leave(home, lock=lambda: vault_lock(home))
+    if as_json:
+        print_json({"left": found.vault, "remote": found.url, "passphrase": found.recovery})
+        return
     click.echo(f"This home has left the vault {found.vault} at {safe_line(found.url)}; its sessions stay here.")
     if found.recovery is not None:
         click.echo("The passphrase of the vault was made here and is no longer kept; write it down:")
@@ -161,7 +180,8 @@ def leave(*, force: bool) -> None:
 )
 @click.argument("vault_id", metavar="[VAULT]", required=False)
 @click.option("--force", is_flag=True, help="Delete also what this device could not read.")
-def delete(*, vault_id: str | None, force: bool) -> None:
+@format_option
+def delete(*, vault_id: str | None, force: bool, as_json: bool) -> None:
     """Delete the vault from the remote: everything that any device has sent. Every device keeps its own sessions.
 
     It asks for the vault's id, or takes it as argument. First it takes in what is new on the remote.
@@ -177,7 +197,7 @@ def delete(*, vault_id: str | None, force: bool) -> None:
         raise InvalidInput(f"this home's vault is {found.vault}, not {safe_line(str(vault_id))}")
     with ProcessLock(home.sync_lock, task="syncing"), Store(home.database) as store:
         try:
-            foreign = asyncio.run(_delete(store, found, force=force))
+            foreign = asyncio.run(_delete(home, store, found, force=force))
         except NoVault as exc:
             exc.hint = "`steno vault leave` lets this home forget it"
             raise
@@ -185,10 +205,30 @@ def delete(*, vault_id: str | None, force: bool) -> None:
         membership.leave(home, lock=lambda: vault_lock(home))
         step("delete.left")
         Ledger(store, found.vault).forget_vault()
+    if as_json:
+        print_json({"deleted": found.vault, "remote": found.url, "foreign": foreign})
+        return
     click.echo(f"The vault {found.vault} at {safe_line(found.url)} is deleted; the sessions of this home stay here.")
     click.echo("On its other devices run `steno vault leave`.")
     if foreign:
-        note(f"{len(foreign)} files there are not the vault's and were left, such as {foreign[0]}")
+        note(f"Left alone what is not the vault's: {counted(len(foreign), 'file')}, such as {foreign[0]}")
+
+
+@vault.command(short_help="Send sessions that were local-only.", epilog=examples("steno vault share k3v9"))
+@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
+@format_option
+def share(*, sessions: tuple[str, ...], as_json: bool) -> None:
+    """Let sessions that were local-only be sent, with all that they hold; nothing takes that back.
+
+    All of them, or none if one is unknown, or names another that stays local-only.
+    """
+    with writing() as store, store.transaction():
+        done = let_be_sent(store, [store.resolve(each) for each in sessions])
+    if as_json:
+        print_json([session_json(each) for each in done])
+        return
+    for each in done:
+        click.echo(safe_line(f"Session {each.id} goes to the other devices from now on"))
 
 
 @click.command(epilog=examples("steno pair", "steno pair CODE"))
@@ -229,34 +269,47 @@ async def _rotated(home: Home, recovery: str | None, *, revoke: bool, file: Path
         return await how(home, passphrase=passphrase, draw=secrets.token_bytes, cost=KdfCost(), lock=lock)
 
     if revoke:
-        return await change(rotation.revoke, passphrase_of(file, confirm=True, prompt="New passphrase"))
+        passphrase = passphrase_of(file, confirm=True, prompt="New passphrase")
+        return await change(partial(rotation.revoke, published=await _taken_in(home)), passphrase)
     if recovery is not None and file is None:
         with suppress(WrongKey):  # another device may have changed it
             return await change(rotation.rotate, recovery)
     return await change(rotation.rotate, passphrase_of(file, confirm=False))
 
 
+async def _taken_in(home: Home) -> dict[str, int]:
+    """Take in what the remote holds, if that can be done; the last publication of each device."""
+    client = control.running(home)
+    try:
+        if client is not None:
+            await asyncio.to_thread(client.sync, only="pull")
+        else:
+            async with alone(home) as (_, engine):
+                await engine.pull()
+    except StenoError as exc:  # a thief is not waited for
+        note(f"{exc.line}; what is not taken in yet is set aside until its device has joined again")
+    with Store(home.database, read_only=True) as store:
+        return published(Ledger(store, required_membership(home).vault))
+
+
 def _unsent(home: Home, vault_id: str) -> tuple[int, str]:
     """How much was not sent, and in which sessions it stands."""
     with Store(home.database, read_only=True) as store:
         found = status_of(store, home)["vault"]
-        rows = store.execute(_UNSENT, (*Ledger(store, vault_id).position, _MOST_NAMED + 1)).fetchall()
+        rows = store.execute(_UNSENT, (*OwnLog(Ledger(store, vault_id)).position, _MOST_NAMED + 1)).fetchall()
     sessions = [safe_line(session) for (session,) in rows]
     shown = ", ".join(sessions[:_MOST_NAMED]) + (" and others" if len(sessions) > _MOST_NAMED else "")
     return found["not_sent"] + found["pending_segments"], f" (in {shown})" if sessions else ""
 
 
-async def _delete(store: Store, found: Membership, *, force: bool) -> list[str]:
-    async with remote_of(found) as remote:
-        engine = VaultEngine(
-            store, remote, vault=found.vault, keyring=found.keyring, now_ms=wall_ms, draw=secrets.token_bytes
-        )
+async def _delete(home: Home, store: Store, found: Membership, *, force: bool) -> list[str]:
+    async with engine_of(home, store, found=found) as engine, remote_of(found) as remote:
         await engine.pull()
         unread = await _unread(remote, Ledger(store, found.vault))
         if unread and not force:
             named = ", ".join(unread[:_MOST_NAMED])
             raise InvalidInput(
-                f"{len(unread)} objects of the vault were not taken in here, and would be lost ({named})",
+                f"{counted(len(unread), 'object')} that this device has not taken in would be lost ({named})",
                 hint="see `steno status`; --force deletes them all the same",
             )
         return await delete_vault(remote, vault_id=found.vault)

@@ -11,7 +11,7 @@ from ..storage.listing import resolve_deleted
 from ..storage.model import Content, Json, NewMessage, SessionHeader, check_content
 from ..storage.shape import message_json, session_json
 from ..storage.store import Store
-from .options import examples, format_option, json_object, json_value
+from .options import examples, format_option, json_object, json_value, local_only_option
 from .stores import reading, writing
 from .terminal import local_time, note, one_line_json, print_json, safe_line
 
@@ -33,6 +33,7 @@ _NO_TITLE = "(untitled)"
 @click.option("--metadata", metavar="JSON", callback=json_object, help="A JSON object.")
 @click.option("--user", "user_id", metavar="ID", help="Whose session it is.")
 @click.option("--id", "session_id", metavar="ID", help="Its id; without one it gets 12 random characters.")
+@local_only_option
 @format_option
 def create(
     *,
@@ -44,6 +45,7 @@ def create(
     metadata: dict[str, Json] | None,
     user_id: str | None,
     session_id: str | None,
+    local_only: bool,
     as_json: bool,
 ) -> None:
     """Make a session and print its id."""
@@ -58,12 +60,14 @@ def create(
             user_id=user_id,
             tags=[tag for tag in tags.split(",") if tag.strip()],
             metadata=metadata,
+            local_only=local_only,
         )
     if as_json:
         print_json(session_json(made))
         return
     rows = [("ID", made.id), ("Title", made.title or _NO_TITLE), ("Status", made.status)]
     rows += [("Created", local_time(made.created_at, "%Y-%m-%d %H:%M:%S")), ("Tags", ", ".join(made.tags))]
+    rows += [("Local only", "it stays on this device")] if made.local_only else []
     _print_rows(rows)
     note(f'Add to it with `steno add {made.id} "…"`.')
 

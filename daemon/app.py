@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -24,66 +22,43 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import __version__
-from ..storage.database import wall_ms
-from ..storage.errors import HomeBusy, RemoteNotConfigured, RemoteRefused, RemoteUnreachable, StenoError
+from ..storage.errors import StenoError
 from ..storage.home import Home, write_private
 from ..storage.indexing import index
+from ..storage.local_only import follow_projects
 from ..storage.shrink import is_shrunk, shrink
 from ..storage.steps import step
 from ..storage.store import Store
 from ..sync.files.mirror import Mirror
-from ..sync.vault.deadlines import TIMEOUT_S, in_thread
-from ..sync.vault.engine import SyncReport, VaultEngine
-from ..sync.vault.membership import Membership, membership
-from ..sync.vault.names import LOG
-from ..sync.vault.pause import paused_until
-from ..sync.vault.remote import Remote, open_remote
-from ..sync.vault.rotation import HomeKeys
+from ..sync.vault.engine import VaultEngine
+from ..sync.vault.membership import Membership
+from ..sync.vault.remote import Remote
+from .arenas import share_one_arena
+from .engines import home_engine
 from .http import Api, Listening, make_app, serve
-from .lock import ProcessLock, vault_lock
+from .lock import ProcessLock
 from .status import status_of
+from .systemd import keep_watchdog, notify
+from .vault_job import VaultJob
+from .waking import Signal
 from .watch import Watcher
 from .worker import Worker
 
 GATHER_S = 0.5
-POLL_FIRST_S, POLL_LAST_S = 2.0, 60.0
-BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 1.0, 1800.0
 STORE_POLL_S = 5.0
 VANISH_S = 1.0
 RESCAN_S = 3600.0
 UNWATCHED_S = 5.0
 BUSY_SHARE = 50
 HOUSE_S = 3600.0
+STUCK_S = 1800.0
+"""A thread that does one thing for so long does not come back: writing a large database anew takes minutes."""
 RETRY_FIRST_S, RETRY_LAST_S = 2.0, 10.0
-LOCK_LOOK_S = 0.2
-ENGINE_WITHIN_S = 30.0
 SLEPT_S = 30.0
-LET_GO_S = 1.0
 
 _T = TypeVar("_T")
 
 _log = logging.getLogger("steno.daemon")
-
-
-class Signal:
-    """Something may have happened: set from anywhere on the loop, waited for by one job."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self, *_: object) -> None:
-        """Say that something may have happened."""
-        self._event.set()
-
-    async def wait(self, timeout_s: float | None) -> bool:
-        """Wait until it is set, and clear it; False when the time is over first."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
-        except TimeoutError:
-            return False
-        self._event.clear()
-        return True
 
 
 class Daemon:
@@ -94,25 +69,19 @@ class Daemon:
         self._open_store = open_store
         self._reader = open_store()
         self._workers: dict[str, Worker] = {}
-        self._live: dict[str, Any] = {"files": {}, "search": {}, "vault": {}, "daemon": {}}
-        self._wake_files, self._wake_index, self._wake_vault = Signal(), Signal(), Signal()
-        self._new_on_remote, self._new_membership = Signal(), Signal()
-        self._engine: VaultEngine | None = None
-        self._engine_made = asyncio.Event()
-        self._remote: Remote | None = None
+        self._live: dict[str, dict[str, Any]] = {"files": {}, "search": {}}
+        self._wake_files, self._wake_index = Signal(), Signal()
+        self._vault = VaultJob(home, self._reader, make=self._engine, watcher=lambda: Watcher(self._lost_events))
         self._watcher: Watcher | None = None
-        self._remote_watcher: Watcher | None = None
         self._mirror: Mirror | None = None
         self._events_lost = False
         self._listening: Listening | None = None
         self._stopping = threading.Event()
-        self._failures = self._refusals = 0
-        self._send_after = 0.0
-        self._refused: str | None = None
 
     async def run(self, *, port: int, ready: Callable[[Listening], None], stop: asyncio.Event) -> None:
         """Run every job until ``stop`` is set; ``ready`` is called when the API listens."""
         jobs: list[asyncio.Task[None]] = []
+        watchdog: asyncio.Task[None] | None = None
         try:
             self._watcher = Watcher(self._lost_events)
             api = self._worker("api")
@@ -122,14 +91,21 @@ class Daemon:
                 asyncio.create_task(self._kept(self._poll_store, {}, "error", Signal())),
                 asyncio.create_task(self._kept(self._keep_files, self._live["files"], "stopped", self._wake_files)),
                 asyncio.create_task(self._kept(self._keep_index, self._live["search"], "error", self._wake_index)),
-                asyncio.create_task(self._kept(self._keep_vault, self._live["vault"], "error", self._wake_vault)),
+                asyncio.create_task(self._kept(self._vault.run, self._vault.live, "error", self._vault.written)),
                 asyncio.create_task(self._kept(self._keep_house, {}, "error", Signal())),
             ]
             ready(self._listening)
+            watchdog = asyncio.create_task(keep_watchdog(lambda: self._turns(jobs)))
             await stop.wait()
         finally:
             self._stopping.set()
-            await self._close(jobs)
+            await self._close(jobs if watchdog is None else [*jobs, watchdog])
+
+    def _turns(self, jobs: list[asyncio.Task[None]]) -> bool:
+        """Say whether every job and every thread goes on. A remote that hangs stops neither: its waits end."""
+        return not any(job.done() for job in jobs) and all(
+            worker.behind_s() < STUCK_S for worker in self._workers.values()
+        )
 
     async def _kept(self, job: Callable[[], Awaitable[None]], live: dict[str, Any], key: str, wake: Signal) -> None:
         """Run a job again and again; what it raises stands in the status under ``key`` until it is well again.
@@ -157,13 +133,11 @@ class Daemon:
         if "house" in self._workers:
             self._workers["house"].store.connection.interrupt()  # writing a large database anew takes long
         await asyncio.gather(*jobs, return_exceptions=True)
+        if self._mirror is not None:
+            await self._worker("files").run(self._mirror.close)
         if self._watcher is not None:
             await self._watcher.stop()
-        if self._remote_watcher is not None:  # a disk that hangs does not let go
-            with contextlib.suppress(TimeoutError):
-                await in_thread(self._remote_watcher.end, timeout_s=LET_GO_S)
-        if self._remote is not None:
-            await self._remote.close()
+        await self._vault.close()
         for worker in self._workers.values():
             worker.close()
         self._reader.close()
@@ -175,7 +149,7 @@ class Daemon:
 
     async def _serve(self, worker: Worker, port: int) -> Listening:
         api = Api(
-            store=worker.store, thread=worker.thread, status=self.status, on_vault=self.on_vault,
+            store=worker.store, thread=worker.thread, status=self.status, on_vault=self._vault.ask,
             on_files=self.on_files, directory=self._home.sessions,
         )  # fmt: skip
         token = self._home.token_file.read_text(encoding="ascii").strip()
@@ -186,29 +160,15 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """How the home stands, with what only the running daemon knows."""
-        live = {part: values for part, values in self._live.items() if part != "vault" or self._engine is not None}
-        if self._remote is not None:
-            live["vault"] = {**live["vault"], "requests": dict(self._remote.requests)}
         port = self._listening.port if self._listening else 0
-        live["daemon"] = {"pid": os.getpid(), "port": port, "version": __version__}
+        live: dict[str, Any] = {**self._live, "daemon": {"pid": os.getpid(), "port": port, "version": __version__}}
+        if (vault := self._vault.status()) is not None:
+            live["vault"] = vault
         return status_of(self._reader, self._home, live=live)
 
-    async def on_vault(self, call: Callable[[VaultEngine], Awaitable[_T]], /) -> _T:
-        """Run a call with the engine of the vault, at once; raises the errors of the remote."""
-        if membership(self._home) is None:
-            raise RemoteNotConfigured(home=str(self._home.data))
-        try:
-            async with asyncio.timeout(ENGINE_WITHIN_S):
-                await self._engine_made.wait()
-        except TimeoutError as exc:
-            raise HomeBusy(home=str(self._home.data), holder=None, task="syncing") from exc
-        assert self._engine is not None, "set before the event"
-        result = await call(self._engine)
-        if isinstance(result, SyncReport):
-            self._refused, self._refusals = None, 0
-            self._say(result)
-            self._new_on_remote.set()
-        return result
+    def _engine(self, found: Membership) -> tuple[VaultEngine, Remote]:
+        worker = self._worker("sync")
+        return home_engine(self._home, found, worker.store, work=worker.run)
 
     # What wakes the jobs
 
@@ -218,19 +178,19 @@ class Daemon:
         elif path == self._home.sessions:
             self._wake_files.set()
         elif path == self._home.vault_file:
-            self._new_membership.set()
-            self._new_on_remote.set()
+            self._vault.joined.set()
+            self._vault.news.set()
 
     def _lost_events(self) -> None:
         """The system had more to tell than it keeps: whatever is watched must be looked at as a whole."""
         _log.warning("more happened at once than the system could tell; the files are compared with the store")
         self._events_lost = True
         self._wake_files.set()
-        self._new_on_remote.set()
+        self._vault.news.set()
         self._feed_moved()
 
     def _feed_moved(self) -> None:
-        for wake in (self._wake_files, self._wake_index, self._wake_vault):
+        for wake in (self._wake_files, self._wake_index, self._vault.written):
             wake.set()
 
     async def _poll_store(self) -> None:
@@ -241,12 +201,16 @@ class Daemon:
             if version != seen:
                 seen = version
                 self._feed_moved()
+            await self._follow_projects()
             before_s = time.time() - time.monotonic()
             await asyncio.sleep(STORE_POLL_S)
             if time.time() - time.monotonic() - before_s > SLEPT_S:
-                # The machine slept, and what was waited for may be over.
-                self._failures = 0
-                self._new_on_remote.set()
+                self._vault.awoke()
+
+    async def _follow_projects(self) -> None:
+        """Keep to the projects that the settings name by now, not to those of when the daemon was started."""
+        projects, worker = self._home.settings().vault.local_only, self._worker("api")
+        await worker.run(lambda: follow_projects(worker.store, projects))
 
     # The files
 
@@ -340,159 +304,6 @@ class Daemon:
                 for problem in remains.problems:
                     _log.warning("%s", problem)
 
-    # The vault
-
-    async def _keep_vault(self) -> None:
-        while (found := membership(self._home)) is None:
-            await self._new_membership.wait(None)
-        lock = await self._sync_lock()
-        hearing: asyncio.Task[None] | None = None
-        try:
-            engine, remote = self._engine_of(found)
-            hearing = asyncio.create_task(self._hear(remote))
-            while True:
-                asked_s: float | None = None
-                try:
-                    await self._mirror_vault(engine, remote)
-                except StenoError as exc:
-                    self._failures += 1
-                    self._live["vault"].update(error=exc.line)
-                    _log.warning("%s", exc.line)
-                    asked_s = exc.retry_after_s if isinstance(exc, RemoteUnreachable) else None
-                    # What was watched may be another directory when the remote is back.
-                    await self._unwatch(remote)
-                wait_s = _back_off_s(self._failures)
-                await self._new_on_remote.wait(max(wait_s, min(asked_s or 0.0, BACK_OFF_LAST_S)))
-        finally:
-            if hearing is not None:
-                hearing.cancel()
-            lock.release()
-
-    async def _hear(self, remote: Remote) -> None:
-        """Let a remote that tells of news wake the pull; one that cannot be heard just now is polled meanwhile."""
-        while remote.folder is None:
-            try:
-                if await remote.news(timeout_s=POLL_LAST_S):
-                    self._new_on_remote.set()
-            except StenoError:
-                await asyncio.sleep(POLL_LAST_S * random.uniform(0.5, 1.0))  # noqa: S311
-
-    async def _sync_lock(self) -> ProcessLock:
-        """The lock of whoever syncs this home, taken; a command that syncs just now is waited for."""
-        while True:
-            with contextlib.suppress(HomeBusy):
-                return ProcessLock(self._home.sync_lock, task="syncing").take()
-            await asyncio.sleep(LOCK_LOOK_S)
-
-    def _engine_of(self, found: Membership) -> tuple[VaultEngine, Remote]:
-        if self._engine is None or self._remote is None:
-            worker = self._worker("sync")
-            self._remote = open_remote(found.url)
-            keys = HomeKeys(self._home, found, lock=lambda: vault_lock(self._home))
-            self._engine = VaultEngine(
-                worker.store, self._remote, vault=found.vault, keyring=keys,
-                now_ms=wall_ms, draw=secrets.token_bytes, work=worker.run,
-            )  # fmt: skip
-            self._engine_made.set()
-        return self._engine, self._remote
-
-    async def _unpaused(self) -> None:
-        """Wait while somebody wants the remote left alone."""
-        while (until_ms := paused_until(self._reader, now_ms=wall_ms())) is not None:
-            await self._wake_vault.wait(min(STORE_POLL_S, (until_ms - wall_ms()) / 1000 + 0.001))
-
-    async def _mirror_vault(self, engine: VaultEngine, remote: Remote) -> None:
-        await self._unpaused()
-        watched = await self._watch_remote(remote)
-        self._say(await self._sent(engine.sync) or await engine.pull())
-        if not self._refused and (tended := await self._sent(engine.tend)):
-            self._say(tended)
-        poll_s = POLL_LAST_S if watched else POLL_FIRST_S
-        pulled = pushed = time.monotonic()
-        while True:
-            next_s = min(pulled + poll_s, self._send_after) if self._refused else pulled + poll_s
-            wanted_s = max(0.0, next_s - time.monotonic())
-            written, news = await _either(self._wake_vault, self._new_on_remote, wanted_s)
-            await self._unpaused()
-            if (time.monotonic() >= self._send_after) if self._refused else written:
-                await asyncio.sleep(max(0.0, pushed + GATHER_S - time.monotonic()))
-                report = await self._sent(engine.push)
-                if report is not None:
-                    if report.sent_segments:
-                        pushed = time.monotonic()
-                        poll_s = POLL_LAST_S if watched else POLL_FIRST_S
-                    self._say(report)
-            if news or time.monotonic() - pulled >= poll_s:
-                report = await engine.pull()
-                pulled = time.monotonic()
-                poll_s = POLL_LAST_S if watched else min(poll_s * 1.5, POLL_LAST_S)
-                if report.received_segments:
-                    poll_s = POLL_LAST_S if watched else POLL_FIRST_S
-                self._say(report)
-                if not self._refused and (tended := await self._sent(engine.tend)):
-                    self._say(tended)
-
-    async def _sent(self, send: Callable[[], Awaitable[SyncReport]]) -> SyncReport | None:
-        """Send something; None where the remote takes nothing: it is read on, and asked ever more seldom to take."""
-        try:
-            report = await send()
-        except RemoteRefused as exc:
-            self._refusals += 1
-            self._refused = exc.line
-            self._send_after = time.monotonic() + _back_off_s(self._refusals)
-            self._live["vault"].update(error=exc.line)
-            _log.warning("%s", exc.line)
-            return None
-        self._refused, self._refusals = None, 0
-        return report
-
-    def _say(self, report: SyncReport) -> None:
-        self._failures = 0
-        self._live["vault"].update(error=self._refused, problems=report.problems, synced_ms=wall_ms())
-        if report.sent_segments or report.received_segments:
-            _log.info(
-                "sent %d segments, received %d with %d new messages",
-                report.sent_segments, report.received_segments, report.received_messages,
-            )  # fmt: skip
-
-    async def _watch_remote(self, remote: Remote) -> bool:
-        """Watch a folder remote for what others put there; our own objects are no news.
-
-        Its watcher is one of its own, asked by threads that nobody waits for: a network disk may hang.
-        """
-        folder = remote.folder
-        if folder is None:
-            return False
-        watcher = self._remote_watcher = self._remote_watcher or Watcher(self._lost_events)
-        own, log = f"{self._reader.device}.", LOG.rstrip("/")
-
-        def happened(path: Path) -> None:
-            # The directory above log/ is watched, since log/ may not be there yet. What goes is no news.
-            others = path.parent.name == log and not path.name.startswith((own, "."))
-            if others or path == folder / log:
-                self._new_on_remote.set()
-
-        def watch() -> bool:
-            return folder.is_dir() and watcher.watch(folder, happened, recursive=True)
-
-        try:
-            return await in_thread(watch, timeout_s=TIMEOUT_S)
-        except TimeoutError as exc:
-            raise RemoteUnreachable(remote=remote.address, reason="it did not answer in time") from exc
-
-    async def _unwatch(self, remote: Remote) -> None:
-        watcher, folder = self._remote_watcher, remote.folder
-        if folder is not None and watcher is not None:
-            try:
-                await in_thread(lambda: watcher.unwatch(folder), timeout_s=LET_GO_S)
-            except TimeoutError:
-                self._remote_watcher = None
-
-
-def _back_off_s(failures: int) -> float:
-    longest_s = min(BACK_OFF_FIRST_S * 2 ** min(failures, 20), BACK_OFF_LAST_S)
-    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311
-
 
 def _inode(folder: Path) -> int | None:
     try:
@@ -501,19 +312,9 @@ def _inode(folder: Path) -> int | None:
         return None
 
 
-async def _either(first: Signal, second: Signal, timeout_s: float) -> tuple[bool, bool]:
-    """Wait until one of two signals is set or the time is over; which of them were."""
-    waits = [asyncio.ensure_future(each.wait(timeout_s)) for each in (first, second)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return tuple(wait.done() and wait.result() for wait in waits)  # pyright: ignore[reportReturnType]
-    finally:
-        for wait in waits:
-            wait.cancel()
-
-
 async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
     """Run the daemon of a home until SIGTERM or SIGINT; raises `HomeBusy` where one runs already."""
+    share_one_arena()
     home.require()
     settings = home.settings()
     with ProcessLock(home.daemon_lock, task="the daemon"):
@@ -527,6 +328,9 @@ async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
             compress = settings.session.compress_messages
             return Store(home.database, durability=settings.storage.durability, compress=compress)
 
+        with open_store() as store:
+            follow_projects(store, settings.vault.local_only)  # before any job can make a session
+
         def ready(listening: Listening) -> None:
             running = {
                 "pid": os.getpid(),
@@ -534,13 +338,13 @@ async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
                 "socket": None if listening.socket is None else str(listening.socket),
             }
             write_private(home.daemon_file, msgspec.json.encode(running) + b"\n")
-            _notify("READY=1")
+            notify("READY=1")
             started(listening)
 
         try:
             await Daemon(home, open_store).run(port=settings.daemon.port, ready=ready, stop=stop)
         finally:
-            _notify("STOPPING=1")
+            notify("STOPPING=1")
             with contextlib.suppress(OSError):
                 home.daemon_file.unlink()
 
@@ -548,13 +352,3 @@ async def run(home: Home, *, started: Callable[[Listening], None]) -> None:
 def _make_token(home: Home) -> None:
     if not home.token_file.exists():
         write_private(home.token_file, secrets.token_urlsafe(32).encode() + b"\n")
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it started us (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.connect("\0" + address[1:] if address.startswith("@") else address)
-        channel.send(state.encode())

@@ -36,10 +36,11 @@ class NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: list[str] = []
     metadata: dict[str, Json] = {}
     state: dict[str, Json] = {}
+    local_only: bool = False
 
 
 class SessionPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of ``PATCH /v1/sessions/{id}``, a JSON merge patch: null removes."""
+    """The body of ``PATCH /v1/sessions/{id}``, a JSON merge patch: null removes. ``local_only`` false shares."""
 
     title: str | UnsetType | None = UNSET
     status: str | UnsetType = UNSET
@@ -49,6 +50,7 @@ class SessionPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: list[str] | UnsetType | None = UNSET
     metadata: dict[str, Json] | UnsetType | None = UNSET
     state: dict[str, Json] | UnsetType | None = UNSET
+    local_only: bool | UnsetType = UNSET
 
 
 class MessagePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +75,12 @@ class Resumption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``POST /v1/files/resume``."""
 
     action: Literal["restore", "delete"]
+
+
+class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/sessions/{id}/split``: where the run begins that becomes a session of its own."""
+
+    at: str | None = None
 
 
 class ChosenValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,9 +22,11 @@ from aiohttp import web
 from ..storage.conflicts import dismiss, named, restore
 from ..storage.document import merge_patch
 from ..storage.errors import InvalidInput
-from ..storage.model import Json, check_message_id, check_session_id
+from ..storage.forks import divergences, split
+from ..storage.local_only import set_local_only
+from ..storage.model import Json, SessionHeader, check_message_id, check_session_id
 from ..storage.search import search
-from ..storage.shape import message_json, session_json
+from ..storage.shape import divergence_json, message_json, session_json
 from ..storage.store import Store
 from ..sync.files.mirror import Mirror
 from ..sync.files.session_file import SessionFile, session_file
@@ -38,6 +40,7 @@ from .bodies import (
     Resumption,
     Save,
     SessionPatch,
+    Split,
     body_of,
     decoded,
     given,
@@ -123,6 +126,8 @@ def make_app(api: Api, *, token: str) -> web.Application:
         ("PATCH", session, routes.change_session),
         ("DELETE", session, routes.delete_session),
         ("POST", f"{session}/restore", routes.restore_session),
+        ("GET", f"{session}/divergences", routes.list_divergences),
+        ("POST", f"{session}/split", routes.split_session),
         ("GET", f"{session}/messages", routes.list_messages),
         ("POST", f"{session}/messages", routes.add_messages),
         ("PATCH", message, routes.change_message),
@@ -208,9 +213,7 @@ class _Routes:
         _parameters(request, ())
         new = decoded(await body_of(request), NewSession)
         fields: dict[str, Any] = given(new)
-        made = await self._api.run(lambda store: store.create(**fields))
-        location = f"/v1/sessions/{quote(made.id, safe='')}"
-        return _json(msgspec.json.encode(session_json(made)), status=201, headers={"Location": location})
+        return _made(await self._api.run(lambda store: store.create(**fields)))
 
     async def show_session(self, request: web.Request) -> web.Response:
         deleted = _flag(_parameters(request, ("deleted",)), "deleted")
@@ -222,10 +225,13 @@ class _Routes:
         session = _session(request)
         patch = given(decoded(await body_of(request, types=PATCH_TYPES), SessionPatch))
         others: dict[str, Any] = {name: patch.pop(name) for name in ("tags", "metadata", "state") if name in patch}
+        local_only = patch.pop("local_only", None)
 
         def change(store: Store) -> Json:
             with store.transaction():
                 header = store.get(session)
+                if local_only is not None:
+                    set_local_only(store, header, local_only)
                 changes = {name: _or_removal(value, getattr(header, name)) for name, value in others.items()}
                 return session_json(store.update(session, fields=patch, **changes))
 
@@ -240,6 +246,21 @@ class _Routes:
         _parameters(request, ())
         session = _session(request)
         return await self._api.answer(lambda store: session_json(store.restore(session)))
+
+    async def list_divergences(self, request: web.Request) -> web.Response:
+        """Where devices diverged in a session, in order."""
+        _parameters(request, ())
+        session = _session(request)
+        return await self._api.answer(
+            lambda store: {"divergences": [divergence_json(each) for each in divergences(store, session)]}
+        )
+
+    async def split_session(self, request: web.Request) -> web.Response:
+        """Make a run that diverged a session of its own."""
+        _parameters(request, ())
+        session = _session(request)
+        at = decoded(await body_of(request), Split).at
+        return _made(await self._api.run(lambda store: split(store, session, at=at)))
 
     async def list_messages(self, request: web.Request) -> web.Response:
         given_ = _parameters(request, ("limit", "cursor"))
@@ -388,6 +409,12 @@ class _Routes:
 
 def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def _made(session: SessionHeader) -> web.Response:
+    """The answer that shows a session that was made, and says where it is."""
+    location = f"/v1/sessions/{quote(session.id, safe='')}"
+    return _json(msgspec.json.encode(session_json(session)), status=201, headers={"Location": location})
 
 
 def _or_removal(patch: Json, before: dict[str, Json] | list[str]) -> Json:

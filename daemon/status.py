@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..storage.home import Home
 from ..storage.identity import IDENTIFIED
+from ..storage.local_only import kept_here
 from ..storage.model import format_ms, parse_time
 from ..storage.store import Store
 from ..sync.files.breaker import Halt, halt_of
 from ..sync.files.ledger import Ledger, RefusedFile, TakenOut
 from ..sync.files.reports import at_place, report_json, reports
 
+if TYPE_CHECKING:
+    from ..sync.vault.restraint import Restraint
+
 _MOST_NOTES = 5
 _LATELY_MS = 86_400_000
-_UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2"
+_UNSENT_SESSIONS = "SELECT count(*) FROM sessions WHERE seq > ?1 AND local_seq > ?2 AND NOT local_only"
 _UNSENT_MESSAGES = (
     "SELECT count(*) FROM messages m WHERE seq > ?1 AND (local_seq > ?2 OR edited AND EXISTS "
-    "(SELECT 1 FROM registers r WHERE r.session = m.session AND r.message = m.no AND r.local_seq > ?2))"
+    "(SELECT 1 FROM registers r WHERE r.session = m.session AND r.message = m.no AND r.local_seq > ?2)) "
+    "AND session NOT IN (SELECT no FROM sessions WHERE local_only)"
 )
 
 
@@ -34,6 +39,7 @@ def status_of(store: Store, home: Home, *, live: dict[str, Any] | None = None) -
         "device": store.meta("device"),
         "sessions": sessions,
         "messages": messages,
+        "local_only": kept_here(store),
         "conflicts": conflicts,
         "incomplete": incomplete,
         "files": files_status(store, home),
@@ -118,9 +124,11 @@ def history_keeps(taken_out: dict[str, Any]) -> str:
 def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     if not home.vault_file.exists():
         return None
+    from ..sync.vault.former import said_of, unscrubbed  # noqa: PLC0415
+    from ..sync.vault.ledger import Ledger as VaultLedger  # noqa: PLC0415
     from ..sync.vault.ledger import standing  # noqa: PLC0415
     from ..sync.vault.membership import membership  # noqa: PLC0415  cryptography: only where there is a vault
-    from ..sync.vault.pause import paused_until  # noqa: PLC0415
+    from ..sync.vault.restraint import METERED, PAUSED  # noqa: PLC0415
 
     found = membership(home)
     if found is None:
@@ -130,19 +138,24 @@ def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     aside = store.execute(
         "SELECT name, problem FROM objects WHERE vault = ? AND problem != '' ORDER BY name", (found.vault,)
     ).fetchall()
-    until_ms = paused_until(store, now_ms=store.now_ms())
     unsent = sum(store.one(sql, (sent, floor))[0] for sql in (_UNSENT_SESSIONS, _UNSENT_MESSAGES))
     stands = standing(store, found.vault)
     return {
         "remote": found.url,
         "id": found.vault,
         "problems": stands.problems,
-        "notes": stands.notes,
+        "notes": [*stands.notes, *map(said_of, unscrubbed(VaultLedger(store, found.vault)))],
         "not_sent": unsent,
         "pending_segments": pending,
-        "paused_until": None if until_ms is None else format_ms(until_ms),
+        "paused_until": _until(PAUSED, store),
+        "metered_until": _until(METERED, store),
         "set_aside": [{"object": name, "problem": problem} for name, problem in aside],
     }
+
+
+def _until(restraint: Restraint, store: Store) -> str | None:
+    until_ms = restraint.until(store, now_ms=store.now_ms())
+    return None if until_ms is None else format_ms(until_ms)
 
 
 def _behind(store: Store, consumer: str) -> int:

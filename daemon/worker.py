@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from ..storage.store import Store
@@ -17,6 +18,7 @@ class Worker:
 
     def __init__(self, name: str, open_store: Callable[[], Store]) -> None:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"steno-{name}")
+        self._asked: tuple[Future[None], float] | None = None
         try:
             self.store = self.thread.submit(open_store).result()
         except BaseException:
@@ -35,7 +37,17 @@ class Worker:
                 future.exception()  # looked at, so that nobody complains that it was not
             raise
 
+    def behind_s(self) -> float:
+        """How long the thread has owed an answer, as far as that was asked before: it is behind what it runs."""
+        if self._asked is None or self._asked[0].done():
+            self._asked = self.thread.submit(_answer), time.monotonic()
+        return time.monotonic() - self._asked[1]
+
     def close(self) -> None:
         """Close the store and end the thread, after what runs on it."""
         self.thread.submit(self.store.close)
         self.thread.shutdown(wait=True)
+
+
+def _answer() -> None:
+    """Do nothing, on a thread that goes on."""

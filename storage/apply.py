@@ -27,6 +27,7 @@ from .model import (
     check_role,
     check_session_id,
     check_text,
+    is_plain_id,
     parse_time,
 )
 from .registers import EMPTY, MAX_PATH_LENGTH, REMOVED, Known, Register, Value, join_known, merge
@@ -133,6 +134,8 @@ class _Authors:
         self._devices = devices
         self._known: dict[int, int] = {}
         self.newest = 0
+        self.roles: set[str] = set()
+        """Those that were checked: of many messages there are few."""
 
     def __getitem__(self, author: int) -> int:
         local = self._known.get(author)
@@ -264,8 +267,8 @@ class _Session:
         purged = self._purged(row, registers)
         fresh = [erased(born) if born.id in purged else born for born in fresh]
         seq, _ = store.advance(len(fresh))
-        last = store.one("SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1", (row.no,))
-        tail, place = last or (None, 0)
+        sql = "SELECT id, ord FROM messages WHERE session = ? ORDER BY ord DESC LIMIT 1"
+        tail, place = (None if self._new else store.one(sql, (row.no,))) or (None, 0)
         self._renumber |= bool(row.incomplete)
         hidden_by = self._vectors(row)
         rows = []
@@ -537,8 +540,10 @@ def _session_birth(birth: SessionBirth, authors: _Authors) -> SessionBirth:
 
 def _checked(born: Born, authors: _Authors) -> Born:
     """The message with our device numbers; raises `InvalidInput` for one that cannot be."""
-    check_message_id(born.id)
-    check_role(born.role)
+    if not is_plain_id(born.id):
+        check_message_id(born.id)
+    if born.role not in authors.roles:
+        authors.roles.add(check_role(born.role))
     check_ms(born.time_ms, "the time of a message")
     if born.inserted not in (0, 1):
         raise InvalidInput("a message that no steno writes")

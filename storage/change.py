@@ -191,15 +191,18 @@ def _weight(entry: _Entry) -> int:
     weight = 200
     for register in entry.registers:
         weight += 100 + sum(100 + len(text) + len(seen) for _, _, text, seen in register.state[0])
-    return weight if entry.born is None else weight + size_bytes(*entry.born[7:])
+    if entry.born is None:
+        return weight
+    content, *others = entry.born[7:]
+    weight += len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
+    return weight + (size_bytes(*others) if any(others[1:]) else 0)
 
 
-def _change(database: Database, no: int, collected: _Collected) -> tuple[Any, ...]:
-    row = SessionRow(*database.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,)))  # noqa: S608
+def _change(database: Database, row: SessionRow, collected: _Collected) -> tuple[Any, ...]:
     births = session_births(row.births)
     messages = sorted(collected.messages, key=_clock)
     if row.purged and not any(each.message is None and each.path == PURGED for each in collected.registers):
-        collected.registers.append(_ended(database, no))
+        collected.registers.append(_ended(database, row.no))
     actors = signed(database, _stamps(births, collected.registers, messages))
     return row.id, row.life, births, row.touched, collected.registers, messages, actors
 
@@ -227,10 +230,11 @@ def _clock(born: tuple[Any, ...]) -> int:
 # Whole sessions
 
 
-def whole(database: Database, sessions: Iterable[int], *, max_bytes: int) -> Iterator[bytes]:
+def whole(database: Database, sessions: Iterable[int], *, max_bytes: int, local_only: bool = False) -> Iterator[bytes]:
     """All that is known of some sessions (by number), in batches: every message, with every register.
 
-    A batch ends with the row that takes it over ``max_bytes``.
+    A batch ends with the row that takes it over ``max_bytes``. ``local_only``: those that are, and no others, for
+    another store on this device.
     """
     changed: dict[int, _Collected] = {}
     size = 0
@@ -242,10 +246,11 @@ def whole(database: Database, sessions: Iterable[int], *, max_bytes: int) -> Ite
                 collected.messages.append(entry.born)
             size += _weight(entry)
             if size > max_bytes:
-                yield _encoded(database, changed)
+                if content := _encoded(database, changed, local_only=local_only):
+                    yield content
                 changed, size = {}, 0
-    if changed:
-        yield _encoded(database, changed)
+    if content := _encoded(database, changed, local_only=local_only):
+        yield content
 
 
 def known_to(database: Database, devices: Collection[str]) -> list[int]:
@@ -268,6 +273,12 @@ def known_to(database: Database, devices: Collection[str]) -> list[int]:
     return sorted(found)
 
 
+def withheld(database: Database, devices: Collection[str]) -> str | None:
+    """A session that is local-only and in which any of some devices wrote: `whole` leaves out what they said of it."""
+    kept = dict(database.execute("SELECT no, id FROM sessions WHERE local_only").fetchall())
+    return next((kept[no] for no in known_to(database, devices) if no in kept), None) if kept else None
+
+
 def _any_of(pairs: list[tuple[int, int]], numbers: Collection[int]) -> bool:
     return any(author // 4 in numbers for _, author in pairs)
 
@@ -284,5 +295,15 @@ def _everything(database: Database, no: int) -> Iterator[_Entry]:
         yield _Entry(0, no, None, [RegisterState(message_id, path, _decode_state(state))])
 
 
-def _encoded(database: Database, changed: dict[int, _Collected]) -> bytes:
-    return encode_batch(database.devices, [_change(database, no, each) for no, each in changed.items()])
+def _encoded(database: Database, changed: dict[int, _Collected], *, local_only: bool = False) -> bytes:
+    """The batch of what was collected of sessions that are local-only, or not; empty where nothing was.
+
+    All that is ever published of a store comes through here, and so nothing of a session that is local-only.
+    """
+    rows = [(_row(database, no), each) for no, each in changed.items()]
+    changes = [_change(database, row, each) for row, each in rows if bool(row.local_only) is local_only]
+    return encode_batch(database.devices, changes) if changes else b""
+
+
+def _row(database: Database, no: int) -> SessionRow:
+    return SessionRow(*database.one(f"SELECT {SESSION_COLUMNS} FROM sessions WHERE no = ?", (no,)))  # noqa: S608

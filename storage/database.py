@@ -158,6 +158,17 @@ class Database:
         """The only way to write."""
         return self._transaction
 
+    @contextmanager
+    def durably(self) -> Generator[None]:
+        """A transaction that is on the disk when it ends, whatever the store's durability is."""
+        before = self.one("PRAGMA synchronous")[0]
+        self.execute("PRAGMA synchronous = FULL")
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self.execute(f"PRAGMA synchronous = {before}")
+
     def begin(self) -> None:
         """Begin to write, alone; for `Transaction`."""
         self.lock()

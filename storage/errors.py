@@ -170,6 +170,17 @@ class ConflictNotFound(StenoError):
         self.what = what
 
 
+class DeviceNotFound(StenoError):
+    """No device of this id wrote to the vault."""
+
+    exit_code = 3
+    hint = "see `steno devices`"
+
+    def __init__(self, *, device: str) -> None:
+        super().__init__(f"no device {device} wrote to this vault")
+        self.device = device
+
+
 class MessageNotFound(StenoError):
     """The session has no message with this id."""
 
@@ -200,6 +211,18 @@ class AmbiguousRef(SessionError):
     def __init__(self, *, ref: str, candidates: list[str]) -> None:
         super().__init__(f"{ref!r} names several sessions ({', '.join(candidates)})", hint=self.hint)
         self.ref, self.candidates = ref, candidates
+
+
+class AmbiguousSplit(SessionError):
+    """Devices diverged at several places of a session, and none was named; nothing was changed."""
+
+    exit_code = 3
+    hint = "name one, as `steno split ID --at MESSAGE` does"
+
+    def __init__(self, *, session: str, places: list[str]) -> None:
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        super().__init__(f"devices diverged in session {session} at {', '.join(places[:5])}{more}", hint=self.hint)
+        self.session, self.places = session, places
 
 
 class SessionExists(SessionError):

@@ -7,14 +7,16 @@ there says that it was merged (tests/unit/test_forks.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import count
 
 import msgspec
 
 from .copying import Part, copy_session, inherited
 from .deletion import message_deletion
 from .edit import Edit
-from .errors import InvalidInput, MessageNotFound
+from .errors import AmbiguousSplit, InvalidInput, MessageNotFound
 from .lineage import Ancestor, Node, ancestors, descendants, fork_point, lineage, live
 from .model import Json, Message, NewMessage, SessionHeader
 from .rows import SessionRow, encode_json, message
@@ -26,6 +28,23 @@ __all__ = ["Ancestor", "Divergence", "Node", "ancestors", "descendants", "diverg
 
 _HERE = "SELECT id FROM messages WHERE session = ? AND id IN (SELECT value FROM json_each(?))"
 _SIBLINGS = "SELECT 1 FROM messages WHERE session = ? AND inserted = 0 GROUP BY after HAVING count(*) > 1 LIMIT 1"
+# Where messages that stand side by side begin no run, each of them hangs on the one before it. What is hidden right
+# before the first may be the beginning of a run that begins to show with that.
+_STRAIGHT = """
+WITH part AS (
+    SELECT (
+        SELECT ifnull(max(p.ord), -1 << 62) FROM messages p WHERE p.session = ?1 AND p.hidden = 0 AND p.ord < m.ord
+    ) AS above, (SELECT ord FROM messages WHERE session = ?1 AND id = ?3) AS last
+    FROM messages m WHERE session = ?1 AND id = ?2
+)
+SELECT NOT EXISTS (
+    SELECT 1 FROM (
+        SELECT ord, inserted, after, lag(id) OVER (ORDER BY ord) AS before FROM messages, part
+        WHERE session = ?1 AND ord BETWEEN above AND last
+    ), part
+    WHERE ord > above AND NOT inserted AND after IS NOT before
+)
+"""
 _LINKS = "SELECT id, ord, after, inserted, hidden, clock, author, births FROM messages WHERE session = ? ORDER BY ord"
 _DELETIONS = (
     "SELECT messages.id, state FROM registers JOIN messages ON messages.no = message "
@@ -74,6 +93,11 @@ def merge(store: Store, fork_id: str) -> list[Message]:
         if not above:
             raise InvalidInput(f"session {fork_id} is not a fork")
         target = live(store, above[0])
+        if row.local_only and not target.local_only:
+            raise InvalidInput(
+                f"session {fork_id} is local-only and its original {target.id} is not",
+                hint=f"`steno vault share {fork_id}` first, if it may be sent",
+            )
         point = (fork_point(row) or {}).get("message")
         if isinstance(point, str) and find_message(store, target.no, point) is None:
             raise MessageNotFound(session=target.id, message=point)
@@ -81,27 +105,34 @@ def merge(store: Store, fork_id: str) -> list[Message]:
         return store.add_messages(target.id, _to_append(store, row, target, own))
 
 
-def divergences(store: Store, session_id: str) -> list[Divergence]:
-    """Where runs of several devices begin that did not know of an earlier one, in order; raises `SessionNotFound`."""
-    return _divergences(store, live(store, session_id))
+def divergences(store: Store, session_id: str, *, among: Sequence[str] | None = None) -> list[Divergence]:
+    """Where runs of several devices begin that did not know of an earlier one, in order; raises `SessionNotFound`.
+
+    ``among``: only those that begin with one of these messages, which are shown side by side. Where none does, that
+    costs little, however long the session is.
+    """
+    session = live(store, session_id)
+    if among is None:
+        return _divergences(store, session)
+    if not among or store.one(_STRAIGHT, (session.no, among[0], among[-1]))[0]:
+        return []
+    return [each for each in _divergences(store, session) if each.at in among]
 
 
 def split(store: Store, session_id: str, *, at: str | None = None, prefix: str = "") -> SessionHeader:
     """Move a run that diverged into a fork of its own, behind copies of what stands before both runs.
 
-    ``at`` is that of one of `divergences`; None is the first. In the original the run is deleted. Two devices that
-    split the same run make the same fork; its id begins with ``prefix``. Raises `SessionNotFound`, and `InvalidInput`
-    where no such run is.
+    ``at`` is that of one of `divergences`; None is the only one. In the original the run is deleted as it is known
+    here: what others add to it or change in it meanwhile is shown there again. Two devices that split the same run
+    make the same fork; its id begins with ``prefix``. Raises `SessionNotFound`, `InvalidInput` where no such run is,
+    and `AmbiguousSplit` where several are and none is named.
     """
     with store.transaction():
         source = live(store, session_id)
-        found = next((each for each in _divergences(store, source) if at in (None, each.at)), None)
-        if found is None:
-            where = "" if at is None else f" at {at}"
-            raise InvalidInput(f"no devices diverged in session {session_id}{where}")
-        name = prefix + _made_from(source, found.at, length=12)
-        if store.find(name) is not None:  # it was split before, and what was moved is shown again
-            name = prefix + store.random(12)
+        found = _chosen(source, _divergences(store, source), at)
+        # Where it was split before, what was moved is shown again: the next fork of it is another one.
+        names = (prefix + _made_from(source, found.at + "\n" * turn, length=12) for turn in count())
+        name = next(each for each in names if store.find(each) is None)
         made = copy_session(store, source, Part(found.shared, found.run), id=name)
         edit = Edit(store, source)
         for each in found.run:
@@ -111,6 +142,18 @@ def split(store: Store, session_id: str, *, at: str | None = None, prefix: str =
             edit.set("deleted", message_deletion(known, at_ms=store.now_ms()), message=row)
         edit.finish()
         return made
+
+
+def _chosen(session: SessionRow, found: list[Divergence], at: str | None) -> Divergence:
+    chosen = [each for each in found if at in (None, each.at)]
+    if not chosen:
+        raise InvalidInput(
+            f"no devices diverged in session {session.id}{'' if at is None else f' at {at}'}",
+            hint="`steno show` marks where they did" if found else "",
+        )
+    if len(chosen) > 1:
+        raise AmbiguousSplit(session=session.id, places=[each.at for each in chosen])
+    return chosen[0]
 
 
 def _to_append(store: Store, fork: SessionRow, target: SessionRow, own: list[Message]) -> list[NewMessage]:

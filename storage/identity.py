@@ -55,7 +55,7 @@ def moment(database: Database, seq: int) -> Moment:
 
 
 def is_written_since(database: Database, seq: int, floor: int) -> bool:
-    """Say whether `local_changes` would find anything."""
+    """Say whether anything was written here that `local_changes` finds, or passes over as local-only."""
     sql = (
         "SELECT EXISTS (SELECT 1 FROM messages WHERE seq > ?1 AND local_seq > ?1) "
         "OR EXISTS (SELECT 1 FROM sessions WHERE seq > ?1 AND local_seq > ?2) "

@@ -14,6 +14,7 @@ import msgspec
 from .document import leaves
 from .edit import Edit
 from .errors import InvalidInput
+from .local_only import check_joins, check_origins
 from .model import NewMessage, check_object, check_tag, check_text, check_title, format_ms, parse_time
 from .registers import text_of
 from .rows import (
@@ -61,7 +62,9 @@ def take_in(store: Store, transcript: Transcript) -> Imported:
             return Imported(transcript.id, created=False, added=0, changed=0, purged=True)
         row = store.find(transcript.id)
         created = row is None
-        if row is None:
+        if row is not None:
+            check_joins(row, local_only=transcript.local_only)
+        else:
             store.create(
                 id=transcript.id,
                 title=transcript.title,
@@ -72,6 +75,7 @@ def take_in(store: Store, transcript: Transcript) -> Imported:
                 source=transcript.source,
                 created_ms=transcript.created_ms,
                 rank=DERIVED,
+                local_only=transcript.local_only,
             )
             row = store.find(transcript.id)
         assert row is not None
@@ -140,6 +144,7 @@ def insert_derived(store: Store, row: SessionRow, fresh: list[NewMessage], *, de
     """
     if not fresh:
         return
+    check_origins(store, row.no, (new.origin for new in fresh))
     seq, clock = store.advance(len(fresh))
     store.sign(clock, len(fresh))
     author = store.author(store.device, DERIVED)

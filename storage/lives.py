@@ -82,13 +82,15 @@ def rescue(store: Store, row: SessionRow, knew: Vector) -> str | None:
 
 
 def _keep(store: Store, row: SessionRow, unknown: list[MessageRow], writer: str) -> str | None:
-    session_id = sha256(f"{row.id}\n{row.life}\n{writer}".encode()).hexdigest()[:12]
+    apart = "\nlocal-only" if row.local_only else ""  # never in a session that is sent
+    session_id = sha256(f"{row.id}\n{row.life}\n{writer}{apart}".encode()).hexdigest()[:12]
     if store.lives_over(session_id):
         return None
     here = store.find(session_id)
     if here is None:
         title = value_of(load(store, row.no, None, "title").shown) or ""
-        store.create(id=session_id, title=title if title.strip() else None)
+        named = title if title.strip() else None
+        store.create(id=session_id, title=named, local_only=bool(row.local_only))
         there: set[str] = set()
     else:
         there = {each.id for each in store.message_rows(here.no, hidden=True)}

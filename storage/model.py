@@ -117,6 +117,7 @@ class SessionHeader(msgspec.Struct, frozen=True, kw_only=True):
     incomplete: bool = False
     size_bytes: int = 0
     life: int = 1
+    local_only: bool = False
 
     @property
     def name(self) -> str:
@@ -356,11 +357,16 @@ def _one_line(text: str) -> str:
 
 def _id(value: object, what: str) -> str:
     text = check_text(value, what)
-    if text.isascii() and text.isprintable() and 0 < len(text) <= MAX_ID_BYTES:  # as nearly all are
+    if is_plain_id(text):  # as nearly all are
         return text
     if not text or len(text.encode()) > MAX_ID_BYTES or _CONTROL.search(text):
         raise InvalidInput(f"{what} must be 1 to {MAX_ID_BYTES} bytes without control characters")
     return text
+
+
+def is_plain_id(text: str) -> bool:
+    """Whether a text is an id that needs no closer look."""
+    return text.isascii() and text.isprintable() and 0 < len(text) <= MAX_ID_BYTES
 
 
 def _first(usage: dict[str, Json], names: tuple[str, ...]) -> int:

@@ -47,7 +47,7 @@ SHOWN_COLUMNS = ", ".join(
 SESSION_COLUMNS = (
     "no, id, life, seq, local_seq, births, touched, title, automatic, status, provider, model, user_id, tags, "
     "metadata, state, created_ms, updated_ms, message_count, deleted_ms, hidden, vectors, incomplete, size_bytes, "
-    "purged, history_seq"
+    "purged, history_seq, local_only"
 )
 
 HIDDEN_ITSELF, HIDDEN_IN_VECTOR, HIDDEN_FOR_EVER = 1, 2, 4
@@ -114,6 +114,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     size_bytes: int
     purged: int
     history_seq: int
+    local_only: int
 
 
 class MessageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -145,7 +146,7 @@ class MessageRow(msgspec.Struct, frozen=True, array_like=True):
     births: bytes | None
 
 
-class SessionBirth(msgspec.Struct, frozen=True, array_like=True, order=True):
+class SessionBirth(msgspec.Struct, frozen=True, array_like=True):
     """One birth of a session; the least (clock, author's device) is what stands."""
 
     clock: int
@@ -153,6 +154,14 @@ class SessionBirth(msgspec.Struct, frozen=True, array_like=True, order=True):
     created_ms: int
     forked_from: str | None
     source: str | None
+
+    def __lt__(self, other: SessionBirth) -> bool:
+        """Order them wholly: what somebody crafted may give two of one stamp."""
+        return self._place < other._place
+
+    @property
+    def _place(self) -> tuple[int, int, int, str, str]:
+        return self.clock, self.author, self.created_ms, self.forked_from or "", self.source or ""
 
 
 def header(row: SessionRow) -> SessionHeader:
@@ -178,6 +187,7 @@ def header(row: SessionRow) -> SessionHeader:
         incomplete=bool(row.incomplete),
         size_bytes=row.size_bytes,
         life=row.life,
+        local_only=bool(row.local_only),
     )
 
 
@@ -227,11 +237,13 @@ def shown(rows: Iterable[tuple[Any, ...]]) -> Iterator[Message]:
 
 def size_bytes(*columns: object) -> int:
     """How many bytes the texts among some columns take."""
-    return sum(
-        len(each) if isinstance(each, bytes) or each.isascii() else len(each.encode())
-        for each in columns
-        if isinstance(each, str | bytes)
-    )
+    size = 0
+    for each in columns:
+        if isinstance(each, str):
+            size += len(each) if each.isascii() else len(each.encode())
+        elif isinstance(each, bytes):
+            size += len(each)
+    return size
 
 
 def check_size(*columns: object) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database as SchemaDatabase
 
-VERSION = 4
+VERSION = 5
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -179,7 +179,12 @@ CREATE TABLE peers (                                                -- what othe
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = """
+ALTER TABLE sessions ADD COLUMN local_only INTEGER NOT NULL DEFAULT 0;  -- 1: nothing of it is sent to a remote
+CREATE INDEX sessions_local ON sessions (no) WHERE local_only;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def ready(connection: Connection, path: Path, *, read_only: bool) -> bool:

@@ -29,6 +29,7 @@ KeyPlace = Annotated[Literal["file", "keyring"], Meta(description='"file" or "ke
 Megabytes = Annotated[float, Meta(gt=0, le=_FINITE, description="a number of MB, more than 0")]
 Connections = Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")]
 Count = Annotated[int, Meta(ge=0, description="a whole number, 0 or more")]
+Names = Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(description="a list of names")]
 Switch = Annotated[bool, Meta(description="true or false")]
 
 
@@ -57,10 +58,11 @@ class Storage(msgspec.Struct, frozen=True):
     durability: Durability = "normal"
 
 
-class Vault(msgspec.Struct, frozen=True):
-    """``[vault]``: where this device keeps the vault's key."""
+class Vault(msgspec.Struct, frozen=True, rename={"local_only": "local-only"}):
+    """``[vault]``: where this device keeps the vault's key, and the projects whose sessions stay here."""
 
     key: KeyPlace = "file"
+    local_only: Names = ()
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -93,14 +95,15 @@ def settings_of(mapping: Mapping[str, Any], *, where: str) -> Settings:
 
 
 def _section(kind: Any, name: str, given: Mapping[str, Any], faults: list[str]) -> Any:
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    types = {key: field.type for key, field in fields.items()}
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in types:
             faults.append(f"[{name}] {key} is not a setting{_suggestion(key, types)}")
             continue
         try:
-            values[key] = msgspec.convert(value, types[key])
+            values[fields[key].name] = msgspec.convert(value, types[key])
         except msgspec.ValidationError:
             faults.append(f"[{name}] {key} must be {wanted(types[key])}, not {_shown(value)}")
     return kind(**values)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .model import Message, SessionHeader
+from .runs import Divergence
 
 
 def session_json(session: SessionHeader) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def session_json(session: SessionHeader) -> dict[str, Any]:
         "deleted_at": session.deleted_at,
         "message_count": session.message_count,
         "source": session.source,
+        "local_only": session.local_only,
     }
 
 
@@ -49,3 +51,8 @@ def message_json(message: Message) -> dict[str, Any]:
         "deleted_at": message.deleted_at,
         "origin": message.origin,
     }
+
+
+def divergence_json(found: Divergence) -> dict[str, Any]:
+    """A place where devices diverged: a run that begins ``at`` a message, written without knowing of ``against``."""
+    return {"at": found.at, "anchor": found.anchor, "against": found.against, "run": list(found.run)}

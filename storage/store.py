@@ -6,7 +6,7 @@ Any number of processes may have it open. A write that returned is there after `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .deletion import Vector, encode, in_force, join, message_deletion, vector
@@ -20,6 +20,7 @@ from .errors import (
     SessionExists,
     SessionNotFound,
 )
+from .local_only import check_origins, keep_here, stays
 from .model import (
     Json,
     Message,
@@ -52,10 +53,11 @@ from .rows import (
     header,
     json_column,
     message,
+    originals,
     session_births,
     size_bytes,
 )
-from .stamps import BY_HAND, Stamp, tick
+from .stamps import BY_HAND, REBUILT, Stamp, tick
 from .state import (
     birth_stamps,
     document,
@@ -138,8 +140,12 @@ class Store(Reader):
         forked_from: dict[str, Json] | None = None,
         created_ms: int | None = None,
         rank: int = BY_HAND,
+        local_only: bool = False,
     ) -> SessionHeader:
-        """Make a session; raises `InvalidInput`, and `SessionExists` where the id is taken."""
+        """Make a session; raises `InvalidInput`, and `SessionExists` where the id is taken.
+
+        ``local_only``: nothing of it is ever sent to a remote, unless it is shared.
+        """
         session_id = self.random(12) if id is None else check_session_id(id)
         texts: dict[str, bytes] = {}
         if title is not None:
@@ -164,6 +170,8 @@ class Store(Reader):
                 forked_from=json_column(check_object(forked_from or {}, "forked_from")),
                 source=json_column(source),
                 rank=rank,
+                metadata=metadata or {},
+                local_only=local_only,
             )
             stamp = Stamp(rank, session_births(row.births)[0].clock, self.device)
             for path, text in texts.items():
@@ -174,15 +182,24 @@ class Store(Reader):
             return header(session_row(self, row.no))
 
     def insert_session(
-        self, session_id: str, *, created_ms: int | None, forked_from: str | None, source: str | None, rank: int
-    ) -> SessionRow:
-        """Insert the row of a session that is born here and now, in the next life of its id. Needs a transaction."""
+        self, session_id: str, *,
+        created_ms: int | None, forked_from: str | None, source: str | None, rank: int,
+        metadata: Mapping[str, Json], local_only: bool,
+    ) -> SessionRow:  # fmt: skip
+        """Insert the row of a session that is born here and now, in the next life of its id. Needs a transaction.
+
+        It is ``local_only`` also where the ``metadata`` that it is about to get say so (`local_only.stays`).
+        """
         life = self.lives_over(session_id) + 1
         seq, clock = self.advance()
         self.sign(clock)
         created_ms = check_ms(self.now_ms() if created_ms is None else created_ms, "the time of creation")
         births = [SessionBirth(clock, self.author(self.device, rank), created_ms, forked_from, source)]
-        return self.insert_session_row(session_id, births, seq=seq, local_seq=seq, touched=0, life=life)
+        row = self.insert_session_row(session_id, births, seq=seq, local_seq=seq, touched=0, life=life)
+        if local_only or stays(self, metadata=metadata, above=originals(births)):
+            keep_here(self, row.no)
+            row = session_row(self, row.no)
+        return row
 
     def insert_session_row(
         self, session_id: str, births: list[SessionBirth], *, seq: int, local_seq: int, touched: int, life: int = 1
@@ -278,10 +295,20 @@ class Store(Reader):
         upto = self.last_seq if known_seq is None else known_seq
         seen, later = message_births(self, row.no, upto_seq=upto)
         own = [self.stamp(birth.clock, birth.author) for birth in session_births(row.births)]
-        gapless = dict(self.execute("SELECT device, clock FROM gaps").fetchall())
+        gapless = self._gapless(row)
         for stamp in later:  # what came later may be older than what was there
             gapless[stamp.device] = min(gapless.get(stamp.device, stamp.clock), stamp.clock - 1)
         return vector([*own, *seen], gapless=gapless, at_ms=self.now_ms())
+
+    def _gapless(self, row: SessionRow) -> dict[str, int]:
+        """Up to where devices are known of which something may be missing in a session.
+
+        Where anything is missing that may be all of them, from their beginning: what was local-only is published long
+        after its births, also of others.
+        """
+        if row.incomplete or self.one("SELECT 1 FROM gaps LIMIT 1"):
+            return dict.fromkeys(self.devices.values(), 0)
+        return {}
 
     # Writing messages
 
@@ -360,6 +387,8 @@ class Store(Reader):
         return self._insert(self._end(session_row(self, no).id), placed)
 
     def _insert(self, end: _End, placed: Sequence[Placed]) -> list[MessageRow]:
+        # What a file still shows when the database is lost was told before.
+        check_origins(self, end.no, (each.new.origin for each in placed if each.rank != REBUILT))
         seq, clock = end.seq, tick(end.clock, now_ms=self.now_ms()) - 1
         no, tail, place = end.no, end.tail, end.place
         authors = {rank: self.author(self.device, rank) for rank in {each.rank for each in placed}}
@@ -473,8 +502,7 @@ class Store(Reader):
                 removed += stamps
             else:
                 kept.append(stamps)
-        gapless = dict(self.execute("SELECT device, clock FROM gaps").fetchall())
-        cut = vector(removed, gapless=gapless, at_ms=self.now_ms())
+        cut = vector(removed, gapless=self._gapless(session), at_ms=self.now_ms())
         return None if any(cut.has(stamps) for stamps in kept) else cut
 
     def clear(self, session_id: str, *, known_seq: int | None = None) -> None:

@@ -29,9 +29,9 @@ UPDATE meta SET value = (
 _HOLDERS = ("registers", "revisions", "waiting", "saves", "forks", "messages")
 _BURY = """
 INSERT OR REPLACE INTO sessions (no, id, life, purged, seq, local_seq, history_seq, births, touched, title, automatic,
-    status, tags, metadata, state, created_ms, updated_ms, message_count, hidden, vectors, incomplete)
+    status, tags, metadata, state, created_ms, updated_ms, message_count, hidden, vectors, incomplete, local_only)
 VALUES ((SELECT ifnull(max(no), 0) + 1 FROM sessions), ?1, ?2, ?2, ?3, ?4, ?3, ?5, 0, '', 1,
-    'active', '[]', '{}', '{}', ?6, ?6, 0, ?7, 0, 0)
+    'active', '[]', '{}', '{}', ?6, ?6, 0, ?7, 0, 0, ifnull((SELECT local_only FROM sessions WHERE id = ?1), 0))
 """
 _ERASE = """
 UPDATE messages SET hidden = hidden & ? | ?, edited = 1, seq = ?, sender = NULL, content = '', time_ms = 0,

@@ -72,14 +72,9 @@ def wsgidav_server() -> Iterator[Server]:
 @pytest.fixture
 def s3_url(s3_server: Server) -> str:
     """An empty bucket of this test alone."""
-    from http.client import HTTPConnection
+    from steno.tests.servers import bucket
 
-    bucket, place = f"test-{secrets.token_hex(6)}", urlsplit(s3_server.url)
-    connection = HTTPConnection(place.hostname or "", place.port, timeout=10)
-    connection.request("PUT", f"/{bucket}")
-    assert connection.getresponse().status == 200
-    connection.close()
-    return f"s3://{bucket}/some/prefix?region=us-east-1&endpoint={s3_server.url}"
+    return bucket(s3_server)
 
 
 @pytest.fixture

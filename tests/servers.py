@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
+import secrets
 import shutil
 import signal
 import socket
@@ -187,6 +189,20 @@ def start_s3() -> Server:
     return _started(_Recipe(command=command, url="http://127.0.0.1:{port}", answers=_http_answers, stop="KILL"))
 
 
+def bucket(s3: Server) -> str:
+    """Make a bucket, and return the address of an empty place in it."""
+    name, place = f"test-{secrets.token_hex(6)}", urlsplit(s3.url)
+    connection = HTTPConnection(place.hostname or "", place.port, timeout=10)
+    try:
+        connection.request("PUT", f"/{name}")
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 200:
+        raise RuntimeError(f"no bucket was made: {status}")
+    return f"s3://{name}/some/prefix?region=us-east-1&endpoint={s3.url}"
+
+
 def start_rclone(*, user: str, password: str) -> Server:
     """Start the WebDAV server of rclone, which keeps files in ``folder/data``; raises `Missing`."""
     program = shutil.which("rclone")
@@ -209,6 +225,64 @@ def start_wsgidav() -> Server:
         return [sys.executable, "-m", "wsgidav.server.server_cli", *place, "--auth", "anonymous", "--no-config", "-q"]
 
     return _started(_Recipe(prepare=_data, command=command, url=_WEBDAV, answers=_http_answers, stop="KILL"))
+
+
+def syncthing_home(home: Path) -> str:
+    """Make the home of a Syncthing; its id, by which others know it. Raises `Missing`."""
+    program = shutil.which("syncthing")
+    if program is None:
+        raise Missing("syncthing", package="syncthing")
+    command = [program, "generate", "--home", str(home), "--no-default-folder", "--skip-port-probing"]
+    subprocess.run(command, check=True, capture_output=True)
+    return re.findall('<device id="([A-Z0-9-]{63})"', (home / "config.xml").read_text(encoding="utf-8"))[0]
+
+
+def start_syncthing(shared: Path, *, home: Path, own: str, other: str, at: str = "dynamic") -> Server:
+    """Start a Syncthing that shares a directory with one other, by its id, and with nobody else.
+
+    ``at`` is where the other one listens; one of the two must know.
+    """
+
+    def command(folder: Path, port: int) -> list[str]:
+        settings = _SYNCTHING.format(path=shared, other=other, at=at, own=own, port=port)
+        (home / "config.xml").write_text(settings, encoding="utf-8")
+        options = ["--no-browser", "--no-restart", "--no-upgrade", "--no-default-folder"]
+        return ["syncthing", "serve", "--home", str(home), *options]
+
+    return _started(_Recipe(command=command, url="tcp://127.0.0.1:{port}", answers=_listens, stop="TERM"))
+
+
+# Each knows only the other one, and no service that helps to find devices or asks for the program's health.
+_SYNCTHING = """
+<configuration version="36">
+    <folder id="shared" path="{path}" rescanIntervalS="5" fsWatcherEnabled="true" fsWatcherDelayS="1">
+        <device id="{own}"/>
+        <device id="{other}"/>
+    </folder>
+    <device id="{own}"><address>dynamic</address></device>
+    <device id="{other}"><address>{at}</address></device>
+    <gui enabled="false"/>
+    <options>
+        <listenAddress>tcp://127.0.0.1:{port}</listenAddress>
+        <globalAnnounceEnabled>false</globalAnnounceEnabled>
+        <localAnnounceEnabled>false</localAnnounceEnabled>
+        <relaysEnabled>false</relaysEnabled>
+        <natEnabled>false</natEnabled>
+        <reconnectionIntervalS>1</reconnectionIntervalS>
+        <startBrowser>false</startBrowser>
+        <urAccepted>-1</urAccepted>
+        <autoUpgradeIntervalH>0</autoUpgradeIntervalH>
+        <crashReportingEnabled>false</crashReportingEnabled>
+        <stunKeepaliveStartS>0</stunKeepaliveStartS>
+    </options>
+</configuration>
+"""
+
+
+def _listens(url: str) -> bool:
+    place = urlsplit(url)
+    with socket.socket() as client:
+        return client.connect_ex((place.hostname, place.port)) == 0
 
 
 _WEBDAV = "http://127.0.0.1:{port}"

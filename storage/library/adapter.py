@@ -50,6 +50,7 @@ class Adapter(Backend):
         delta = session.delta()
         if delta.empty:
             return
+        self.check_stays(local_only=delta.local_only)
         if delta.fresh and self.get(session.id) is not None:
             raise SessionExists(session=session.id)
         session.offered(delta)

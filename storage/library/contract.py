@@ -133,6 +133,8 @@ class Backend(SessionStore):
     clock: Callable[[], int] = staticmethod(wall_ms)
     ids: Callable[[int], str] = staticmethod(random_text)
     limits = Limits()
+    keeps_local_only = False
+    """Whether it is a file of this device, which may hold what is not to leave it."""
 
     @property
     def kind(self) -> str:
@@ -199,6 +201,7 @@ class Backend(SessionStore):
             delta = session.delta()
             if delta.empty:
                 return
+            self.check_stays(local_only=delta.local_only)
             session.offered(delta)
             try:
                 header = self.apply(delta)
@@ -209,6 +212,11 @@ class Backend(SessionStore):
                 header = self.apply(delta)
             session.attach(self)
             session.saved(delta, header)
+
+    def check_stays(self, *, local_only: bool) -> None:
+        """Raise `Unsupported` where a local-only session would leave this device."""
+        if local_only and not self.keeps_local_only:
+            raise Unsupported(store=self.kind, what="local-only session")
 
     def made_before(self, delta: Delta) -> SessionHeader:
         """The session that a save was to make, where it did: a server is told again when its answer was lost.

@@ -39,7 +39,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     """The session was made here: it need not be in the store. If it is, it is added to; if it was deleted, woken."""
     created_ms: int = 0
     forked_from: dict[str, Json] | None = None
-    """Both are of a new session alone."""
+    local_only: bool = False
+    """These are of a new session alone."""
     cleared_upto: int | None = None
     """Every message that had arrived at this revision is removed."""
     touched: bool = False

@@ -14,6 +14,7 @@ from ..conversation import Entry, Reply, Turn
 from ..errors import Unsupported
 from ..lineage import Ancestor
 from ..model import Json
+from ..runs import Divergence
 from .contract import Backend
 from .session import Session
 from .sqlite_store import SQLiteSessionStore
@@ -64,8 +65,18 @@ class Forks:
         with store.database() as database:
             return len(forks.merge(database, store.inner(fork_id)))
 
+    def divergences(self, session_id: str) -> list[Divergence]:
+        """Where runs of several devices begin that did not know of an earlier one; raises `SessionNotFound`."""
+        store = self._sqlite("divergences of sessions")
+        with store.database() as database:
+            return forks.divergences(database, store.inner(session_id))
+
     def split(self, session_id: str, *, at: str | None = None) -> Session:
-        """Make the second of two runs that diverged a fork of its own; raises `InvalidInput` where none did."""
+        """Make the second of two runs that diverged a fork of its own; ``at`` is that of one of `divergences`.
+
+        Raises `SessionNotFound`, `InvalidInput` where none diverged, and `AmbiguousSplit` where several did and none
+        is named.
+        """
         store = self._sqlite("splitting of sessions")
         with store.database() as database:
             made = forks.split(database, store.inner(session_id), at=at, prefix=store.prefix)

@@ -119,6 +119,11 @@ class Heading:
         return self._base.id
 
     @property
+    def local_only(self) -> bool:
+        """Say whether it stays on this device: nothing of it is sent to a remote."""
+        return self._base.local_only
+
+    @property
     def session_id(self) -> str:
         """The id, as some tools call it."""
         return self.id

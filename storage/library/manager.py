@@ -133,9 +133,10 @@ class SessionManager:
         tags: Sequence[str] = (),
         metadata: Mapping[str, Json] | None = None,
         state: Mapping[str, Json] | None = None,
+        local_only: bool = False,
         **coda: Json,
     ) -> Session:
-        """Make a session, which stands in the store at once.
+        """Make a session, which stands in the store at once; one that is ``local_only`` is never sent to a remote.
 
         The first argument is the user's id; of a manager made from a mapping the session's name, and then a session of
         that name is loaded as it is where there is one, unless provider, model or mode is given. ``branch_from`` (an
@@ -153,6 +154,8 @@ class SessionManager:
         title = name if title is None else title
         loads = self._by_name and (branch_from is not None or not anew)
         known = self._named(name) if loads and name is not None else None
+        if local_only:
+            self._check_stays(known, branch_from)
         if branch_from is not None:
             if known is not None:
                 raise SessionError(f"session already exists: {name}", hint="choose another name")
@@ -161,10 +164,18 @@ class SessionManager:
             return self._branch(branch_from, title=title, metadata=metadata, fields=fields)
         if known is not None:
             return known
-        session = self._blank(session_id, title=title, metadata=metadata, state=state, **fields)
+        session = self._blank(session_id, title=title, metadata=metadata, state=state, local_only=local_only, **fields)
         if template is not None:
             self._begin(session, template, {} if values is None else object_of(values, "values"))
         return self._keep(session)
+
+    def _check_stays(self, known: Session | None, branch_from: str | None) -> None:
+        """Raise where a session that is to be local-only would be on a server, or is one that is sent."""
+        self.store.check_stays(local_only=True)
+        if known is not None and not known.local_only:
+            raise SessionError(f"session {known.id} exists and is not local-only", hint="choose another name")
+        if branch_from is not None and not self.load_session(branch_from).local_only:
+            raise InvalidInput("a branch is local-only where its original is")
 
     def create_from_template(self, template: str, name: str | None = None, **values: Json) -> Session:
         """Make a session that begins with a template's instruction; raises `InvalidInput` for an unknown one."""

@@ -102,6 +102,7 @@ class Session(Heading):
         tags: Sequence[str] = (),
         state: Mapping[str, Json] | None = None,
         forked_from: Mapping[str, Json] | None = None,
+        local_only: bool = False,
         clock: Callable[[], int] = wall_ms,
         ids: Callable[[int], str] = random_text,
         limits: Limits = Limits(),  # noqa: B008  a frozen value
@@ -125,6 +126,7 @@ class Session(Heading):
                 message_count=0,
                 forked_from=None if forked_from is None else object_of(forked_from, "forked_from"),
                 automatic_title=True,
+                local_only=local_only,
             ),
             revision=0,
             clock=clock,
@@ -487,6 +489,7 @@ class Session(Heading):
                 new=self._new,
                 created_ms=parse_time(self._base.created_at),
                 forked_from=self.forked_from,
+                local_only=self.local_only,
                 cleared_upto=messages.cleared_upto,
                 removed=messages.removed,
                 edited=messages.edited,
@@ -547,6 +550,7 @@ class Session(Heading):
                 "context": copy.deepcopy(self.context),
                 "checkpoints": [msgspec.to_builtins(mark) for mark in self._checkpoints],
                 "forked_from": self.forked_from,
+                "local_only": self.local_only,
                 "created_at": self._base.created_at,
                 "updated_at": format_ms(self._updated_ms),
                 "messages": [msgspec.to_builtins(message) for message in self.messages],
@@ -573,6 +577,7 @@ class Session(Heading):
                 tags=given.get("tags") or (),
                 state=given.get("state"),
                 forked_from=given.get("forked_from"),
+                local_only=bool(given.get("local_only")),
                 clock=clock,
             )
             messages = msgspec.convert(given.get("messages") or [], list[Message])

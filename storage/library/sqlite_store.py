@@ -38,6 +38,7 @@ from ..feed import Changes, NewArrival, changes, follow
 from ..forks import fork
 from ..home import private_directory
 from ..listing import Condition, Filter
+from ..local_only import check_joins, stays
 from ..model import (
     Json,
     Message,
@@ -101,6 +102,8 @@ class SQLiteSessionStore(Backend):
     connections that are open at once. ``actor`` is who writes where `acting` names nobody. ``clock`` gives UTC ms,
     ``ids`` that many random characters.
     """
+
+    keeps_local_only = True
 
     def __init__(
         self,
@@ -246,6 +249,8 @@ class SQLiteSessionStore(Backend):
             raise SessionDeleted(session=delta.id)
         if delta.fresh and row is not None:
             raise SessionExists(session=delta.id)
+        if row is not None:
+            check_joins(row, local_only=delta.new and delta.local_only)
         if row is None:
             self._create(store, inner, delta)
         elif row.hidden:
@@ -263,7 +268,8 @@ class SQLiteSessionStore(Backend):
         forked = delta.forked_from
         if forked and self._prefix and "session" in forked:
             forked = {**forked, "session": self._prefix + str(forked["session"])}
-        store.create(id=inner, created_ms=delta.created_ms, forked_from=forked)
+        stays_here = delta.local_only or stays(store, metadata=patched({}, delta.metadata), above=())
+        store.create(id=inner, created_ms=delta.created_ms, forked_from=forked, local_only=stays_here)
 
     def _change_messages(self, store: Store, inner: str, delta: Delta) -> None:
         if delta.cleared_upto is not None:

@@ -83,6 +83,7 @@ class _Session(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     updated_at: str | None = None
     deleted_at: str | None = None
     message_count: int | None = None
+    local_only: bool = False
     messages: list[_Message] = []
 
 
@@ -170,6 +171,7 @@ def _checked(session: _Session, reading: Reading) -> Exported:
         metadata=check_object(session.metadata or {}, "metadata"),
         state=check_object(session.state or {}, "state"),
         source=check_object(session.source or {}, "source"),
+        local_only=session.local_only,
         messages=messages,
     )
 

@@ -34,6 +34,7 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Json] = {}
     source: dict[str, Json]
     messages: list[NewMessage]
+    local_only: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):

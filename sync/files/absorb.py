@@ -16,6 +16,7 @@ from ...storage.document import leaves, pointer
 from ...storage.edit import Edit, Written
 from ...storage.errors import InvalidInput, StenoError
 from ...storage.history import Past
+from ...storage.local_only import copies
 from ...storage.model import Json, NewMessage, check_title, parse_time, plain_text
 from ...storage.registers import REMOVED, Known, text_of
 from ...storage.rows import (
@@ -62,13 +63,14 @@ class Absorbed(msgspec.Struct, frozen=True):
     """What a file became: its session, whether that is new, and the plan that was carried out.
 
     ``purged`` are the ids of lines that were left out of it, since their messages were purged, and "title" where that
-    may be of one of them.
+    may be of one of them; ``kept`` are those that it lacked and that came back.
     """
 
     session: SessionRow
     created: bool
     plan: Plan
     purged: list[str] = []
+    kept: list[str] = []
 
 
 class HalfSaved(StenoError):
@@ -102,7 +104,7 @@ def absorb(
     last = _held_against(store, source, mine, rev) if source else None
     mine, purged = _without_purged(store, source, mine, rev, last, created=created)
     if row is None:
-        row = _born(store, mine, session_id)
+        row = _born(store, mine, session_id, local_only=source.local_only > 0 if source else _is_copy(store, mine))
     elif revive and (row.hidden or _was_deleted_since(store, row, rev)):
         store.restore(row.id)
         row = session_row(store, row.no)
@@ -139,7 +141,7 @@ def absorb(
         keep_save(store, row, rev, save)
         if not decided.actions:
             store.advance()  # the file is written anew, and who opens that one must not be taken for who saved this one
-    return Absorbed(session_row(store, row.no), created, decided, purged)
+    return Absorbed(session_row(store, row.no), created, decided, purged, kept)
 
 
 def _check_deletions(decided: Plan, past: Past | None) -> None:
@@ -180,7 +182,7 @@ def _with_kept(save: Accepted, kept: list[str], base: Base | None, previous: Acc
     return msgspec.structs.replace(save, lines=[*save.lines, *back]) if back else save
 
 
-def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
+def _born(store: Store, mine: ParsedFile, session_id: str | None, *, local_only: bool) -> SessionRow:
     stated = mine.header
     created_ms = parse_time(stated.created_at) if stated and stated.created_at else None
     if created_ms is None:
@@ -192,7 +194,15 @@ def _born(store: Store, mine: ParsedFile, session_id: str | None) -> SessionRow:
         forked_from=json_column(stated.forked_from) if stated else None,
         source=json_column(stated.source) if stated else None,
         rank=BY_HAND,
+        metadata=stated.metadata if stated else {},
+        local_only=local_only or bool(stated and stated.local_only),
     )
+
+
+def _is_copy(store: Store, mine: ParsedFile) -> bool:
+    """Say whether a file that names no session begins or ends with a message of one that is local-only."""
+    known = [(line.id, parse_time(line.timestamp)) for line in mine.lines if line.id and line.timestamp]
+    return bool(known) and copies(store, [known[0], known[-1]])
 
 
 def _past(store: Store, row: SessionRow, rev: Rev | None) -> Past | None:

@@ -26,6 +26,7 @@ from ...storage.deletion import PURGED
 from ...storage.document import leaves, related
 from ...storage.edit import Edit
 from ...storage.errors import InvalidInput
+from ...storage.local_only import keep_here
 from ...storage.model import Json, NewMessage, automatic_title, parse_time, plain_text
 from ...storage.registers import EMPTY, Known, Register, text_of, value_of
 from ...storage.rows import (
@@ -108,6 +109,8 @@ def derive(store: Store, mine: ParsedFile, *, session_id: str, lost: Collection[
     created = row is None
     try:
         row = _born(store, mine, session_id) if row is None else row
+        if mine.header is not None and mine.header.local_only:  # also where another device has one of this id
+            keep_here(store, row.no)
         deriving = _Deriving(store, row, mine, lost)
         if not row.hidden and mine.header is not None:
             deriving.weigh_header(mine.header)
@@ -128,6 +131,8 @@ def _born(store: Store, mine: ParsedFile, session_id: str) -> SessionRow:
         forked_from=json_column(stated.forked_from),
         source=json_column(stated.source),
         rank=REBUILT,
+        metadata=stated.metadata,
+        local_only=stated.local_only,
     )
 
 

@@ -91,6 +91,12 @@ class Ledger:
         """Path, size, mtime and inode of every recorded file, in the order of their paths; write nothing meanwhile."""
         return iter(self._store.execute("SELECT path, size, mtime_ns, inode FROM files WHERE size >= 0 ORDER BY path"))
 
+    def written_since(self, mtime_ns: int) -> list[str]:
+        """The paths of the recorded files whose times are not before that."""
+        sql = "SELECT path FROM files WHERE size >= 0 AND mtime_ns >= ? ORDER BY path"
+        rows = self._store.execute(sql, (mtime_ns,))
+        return [path for (path,) in rows.fetchall()]
+
     def every_path(self) -> Iterator[str]:
         """The path of every recorded file; between two of them others may be written."""
         last = ""

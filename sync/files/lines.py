@@ -82,6 +82,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     created_at: str | None = None
     forked_from: dict[str, Json] | None = None
     source: dict[str, Json] | None = None
+    local_only: bool = False
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -186,6 +187,7 @@ def header_of(session: SessionHeader, *, rev: Rev) -> Header:
         created_at=session.created_at,
         forked_from=session.forked_from,
         source=session.source,
+        local_only=session.local_only,
     )
 
 
@@ -221,6 +223,8 @@ def render_header(header: Header) -> bytes:
     for birth in ("forked_from", "source"):
         if shown[birth] is None:
             del shown[birth]
+    if not header.local_only:
+        del shown["local_only"]
     return _one_line_each(_encoder.encode_lines([shown]))
 
 

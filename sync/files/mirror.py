@@ -24,6 +24,7 @@ from .exchange import leftover
 from .ledger import Ledger, Record, RefusedFile
 from .names import is_session_file
 from .pace import Pace
+from .power import Machine, Power, machine
 from .taking import LOOK_AGAIN_S, Clock, Taking
 from .unnamed import Unnamed
 from .walk import Differences, Directory, differences, is_folder, is_gone
@@ -53,8 +54,9 @@ class Mirror:
     """The mirror of one store. One process at a time runs it; calls are not concurrent.
 
     ``stopping`` is asked between two files: True ends a call early, and the next one goes on where it was.
-    ``monotonic`` counts the seconds of every wait, ``wall_ns`` is held against the times of files, and ``sleep``
-    waits until a file holds still. All but `resume` raise `MirrorStopped` while the directory is not in its place.
+    ``monotonic`` counts the seconds of every wait, ``wall_ns`` is held against the times of files, ``sleep`` waits
+    until a file holds still, and ``machine`` tells when that was started. All but `resume` raise `MirrorStopped` while
+    the directory is not in its place.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Mirror:
         wall_ns: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], object] = time.sleep,
         stopping: Callable[[], bool] = lambda: False,
+        machine: Callable[[], Machine] = machine,
     ) -> None:
         self._store = store
         self._stopping = stopping
@@ -73,9 +76,14 @@ class Mirror:
         self._ledger = Ledger(store)
         self._breaker = Breaker(store, self._ledger, self._directory, monotonic)
         pace = Pace(monotonic)
-        self._taking = Taking(store, self._ledger, self._directory, pace, Clock(monotonic, wall_ns, sleep))
+        self._power = power = Power(store, self._ledger, self._directory, machine(), wall_ns)
+        self._taking = Taking(store, self._ledger, self._directory, pace, power, Clock(monotonic, wall_ns, sleep))
         self._kept: set[str] = set()
-        self._writing = Writing(store, self._ledger, self._directory, pace, self._taking, stopping)
+        self._writing = Writing(store, self._ledger, self._directory, pace, power, self._taking, stopping)
+
+    def close(self) -> None:
+        """Let what was written reach the disk, so that nothing of it is in doubt after the machine's end."""
+        self._power.close()
 
     # From the directory to the store
 
@@ -95,7 +103,8 @@ class Mirror:
                 self._taking.take_leftover(leftover(kept))
             found = self._differences()
         strays = [path for path in found.strays if self._is_alone(path)]
-        changed = list(dict.fromkeys([*found.changed, *strays, *self._refused()]))
+        suspects = self._power.suspects() if self._power.lost else []
+        changed = list(dict.fromkeys([*found.changed, *strays, *self._refused(), *suspects]))
         news = [path for path in changed if not self._taking.left_alone.is_as_refused(path)]
         if news or found.gone:
             # A file that is refused as before may be the one that another was renamed to.
@@ -103,10 +112,23 @@ class Mirror:
         for path in news:
             if self._stopping():
                 return
-            self._take(path)
+            if not self._power.lost or not self._is_settled(path):
+                self._take(path, at_a_glance=not self._power.lost)
         self.vanished(found.gone)
         if not found.gone:
             self._breaker.all_is_there()
+        if self._power.lost:
+            self._power.all_seen()
+
+    def _is_settled(self, path: Path) -> bool:
+        """Write a file anew that holds what we wrote, as far as it arrived; False where it must be taken."""
+        relative = self._directory.relative(path)
+        found = self._power.remnant(path, relative) if self._power.is_untouched(path) else None
+        if found is None:
+            return False
+        self._power.settle(relative, found)
+        self._writing.write(found.session, anew=True)
+        return True
 
     def _differences(self) -> Differences:
         return differences(self._directory, self._ledger.looks())
@@ -179,6 +201,10 @@ class Mirror:
         records = [record for path in missing if (record := self._ledger.at(path)) and record.stands]
         kept = self._kept_by(records, Unnamed(self._unnamed()))
         gone = [record for record in records if record.session not in kept]
+        if self._power.lost:
+            fresh = [record for record in gone if self._power.is_fresh(record)]
+            self._power.write_again(fresh)
+            gone = [record for record in gone if record not in fresh]
         self._breaker.may_delete(len([record for record in gone if self._is_shown(record)]))
         for record in gone:
             self._delete(record)

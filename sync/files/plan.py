@@ -27,7 +27,7 @@ from .lines import Header, Line, ParsedFile, Refused, reads_same
 _EDITABLE = ("sender", "content", "timestamp", "parent", "model", "usage", "metadata")
 _BIRTH = ("role", "origin")
 _PLAIN_FIELDS = ("status", "provider", "model", "user_id")
-_HEADER_BIRTH = ("created_at", "forked_from", "source")
+_HEADER_BIRTH = ("created_at", "forked_from", "source", "local_only")
 _TIMES = {"timestamp", "created_at"}
 _UNSTATED: tuple[Json, ...] = (None, {})
 _DEFAULT_STATUS = "active"

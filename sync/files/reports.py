@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST = 100
 KEPT_MS = 30 * 86_400_000
 
-_SAID = {
+SAID = {
     "birth-restored": "what does not change was edited, and is restored",
     "line-came-back": "what was taken away had changed meanwhile, and came back",
     "order-restored": "lines stood in another order, which is restored",
@@ -32,8 +32,11 @@ _SAID = {
     "deleted-line-restored": "what had been deleted was edited, and came back",
     "purged-line": "what had been purged was left out",
     "copy": "this is a copy, and became a session of its own",
+    "cut-short": "what the machine's end had cut short was written anew",
+    "lost-with-power": "what was gone when the machine came up again was written anew; remove it again if you did so",
+    "line-kept": "what was missing when the machine came up again was not taken for deleted, and came back",
 }
-KINDS = tuple(_SAID)
+KINDS = tuple(SAID)
 _MOST_NAMED, _MOST_CHARACTERS = 3, 64
 
 
@@ -83,16 +86,21 @@ def name_anew(store: Store, session: str, *, title: str) -> bool:
 
 
 def reports_of(
-    planned: Iterable[Planned], *, purged: Sequence[str], copied: bool, path: str, session: str, now_ms: int
-) -> list[Report]:
-    """What is to be said of a save, once for each kind; ``purged`` are the lines that were left out of it."""
+    planned: Iterable[Planned], *, purged: Sequence[str], copied: bool, path: str, session: str, now_ms: int,
+    kept: Sequence[str] = (),
+) -> list[Report]:  # fmt: skip
+    """What is to be said of a save, once for each kind.
+
+    ``purged`` are the lines that were left out of it, ``kept`` those that it lacked and that came back.
+    """
     about: dict[str, list[str]] = {"copy": [session]} if copied else {}
     for each in planned:
         names = " of ".join(name for name in (each.field, each.id) if name)
         about.setdefault(each.kind, []).append(names)
-    if purged:
-        about["purged-line"] = list(purged)
-    return [Report(now_ms, path, session, kind, f"{_SAID[kind]}{_named(names)}") for kind, names in about.items()]
+    for kind, ids in (("purged-line", purged), ("line-kept", kept)):
+        if ids:
+            about[kind] = list(ids)
+    return [Report(now_ms, path, session, kind, f"{SAID[kind]}{_named(names)}") for kind, names in about.items()]
 
 
 def at_place(path: str, line: int, column: int) -> str:

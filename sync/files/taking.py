@@ -27,6 +27,7 @@ from .left_alone import LeftAlone
 from .lines import ParsedFile, Refused, named_message, named_rev, named_session, parse, parse_rev
 from .pace import Pace
 from .plan import DeleteMessage, EditMessage
+from .power import Power
 from .reading import (
     MAX_FILE_BYTES,
     FileChanged,
@@ -60,10 +61,14 @@ class Clock(NamedTuple):
 
 
 class _Saved(msgspec.Struct):
-    """The bytes of a file, of which only the first line is kept once they are understood, and what it was."""
+    """The bytes of a file, of which only the first line is kept once they are understood, and what it was.
+
+    ``unsure`` says that some of it may be lost with the power.
+    """
 
     data: bytes
     fingerprint: Fingerprint
+    unsure: bool
 
     def release(self) -> None:
         """Let go of what stands below the first line: its messages are held as such by now."""
@@ -75,9 +80,11 @@ class _Saved(msgspec.Struct):
 class Taking:
     """Takes saved files into the store. ``unsettled`` are those that did not hold still and must be read again."""
 
-    def __init__(self, store: Store, ledger: Ledger, directory: Directory, pace: Pace, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, directory: Directory, pace: Pace, power: Power, clock: Clock
+    ) -> None:
         self._store, self._ledger, self._directory, self._pace = store, ledger, directory, pace
-        self._clock = clock
+        self._power, self._clock = power, clock
         self._read_much = False
         self.left_alone = LeftAlone(store, ledger, directory)
         self._moved: dict[int, tuple[str, float]] = {}
@@ -169,7 +176,7 @@ class Taking:
             monotonic=clock.monotonic, wall_ns=clock.wall_ns, sleep=clock.sleep,
         )  # fmt: skip
         self._read_much = self._read_much or len(data) > _MUCH_BYTES
-        return _Saved(data, fingerprint)
+        return _Saved(data, fingerprint, self._power.lost and self._power.is_untouched(path))
 
     def give_back_memory(self) -> None:
         """Give back what a large file took, once it is taken."""
@@ -192,6 +199,8 @@ class Taking:
     ) -> Absorbed | None:  # fmt: skip
         """Apply a saved file; None where it is refused. ``in_place`` says that it stands at its path."""
         understood = False
+        if found.unsure:
+            deletions = "none"
         try:
             mine = parse(found.data)
             found.release()
@@ -215,7 +224,7 @@ class Taking:
                 if not in_place and self._ledger.is_refused(relative):
                     self._ledger.owe(no)
                 self._ledger.mended(relative)
-                said = self._said(relative, mine, absorbed)
+                said = self._said(relative, mine, absorbed, kept=absorbed.kept if found.unsure else [])
                 keep(self._store, said)
         except Refused as exc:
             dropped = exc.dropped if isinstance(exc, TooManyDeleted) else 0
@@ -245,12 +254,13 @@ class Taking:
         found = [find_message(self._store, absorbed.session.no, each) for each in ids]
         return [each.no for each in found if each]
 
-    def _said(self, relative: str, mine: ParsedFile, absorbed: Absorbed) -> list[Report]:
+    def _said(self, relative: str, mine: ParsedFile, absorbed: Absorbed, *, kept: list[str]) -> list[Report]:
         """What is to be said of a save beyond what was asked for."""
         session = absorbed.session.id
         return reports_of(
             absorbed.plan.reports,
             purged=absorbed.purged,
+            kept=kept,
             copied=absorbed.created and mine.header is not None and mine.header.id not in (None, session),
             path=relative,
             session=session,
@@ -369,7 +379,10 @@ class Taking:
 
     def take_leftover(self, displaced: Displaced) -> None:
         """Settle a file that lies aside: what it changed is merged, and an empty place gets it back."""
-        if os.path.lexists(displaced.target) or self._is_deleted(displaced):
+        stands = os.path.lexists(displaced.target)
+        if stands and self._is_remnant(displaced):
+            displaced.kept.unlink()
+        elif stands or self._is_deleted(displaced):
             self.take_displaced(displaced)
             return
         try:
@@ -378,6 +391,12 @@ class Taking:
             _log.info("%s is there again", displaced.target)
         except Forbidden as exc:
             _log.warning("%s, which a crash left, stays there: %s", displaced.kept, exc)
+
+    def _is_remnant(self, displaced: Displaced) -> bool:
+        """Say whether what lies aside is of our own writing, and was lost but for that with the power."""
+        if not self._power.lost or not self._power.is_untouched(displaced.kept):
+            return False
+        return self._power.remnant(displaced.kept, self._directory.relative(displaced.target)) is not None
 
     def _is_deleted(self, displaced: Displaced) -> bool:
         record = self._ledger.at(self._directory.relative(displaced.target))

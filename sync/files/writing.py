@@ -26,6 +26,7 @@ from .ledger import CURSOR, Ledger, Record
 from .lines import Rev, header_of, line_of, render_header, render_lines
 from .names import SUFFIX, file_name, name_under_title
 from .pace import Pace
+from .power import Power
 from .reading import FileChanged, Forbidden, look_at
 from .reports import name_anew
 from .taking import LOOK_AGAIN_S, Taking
@@ -44,11 +45,11 @@ class Writing:
     """Writes the files of sessions. ``stopping`` is asked between two files."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, directory: Directory, pace: Pace, taking: Taking,
+        self, store: Store, ledger: Ledger, directory: Directory, pace: Pace, power: Power, taking: Taking,
         stopping: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._store, self._ledger, self._directory, self._pace = store, ledger, directory, pace
-        self._taking, self._stopping = taking, stopping
+        self._power, self._taking, self._stopping = power, taking, stopping
         self._ahead = _Ahead()
         self.count = 0
         """How many files were written."""
@@ -142,6 +143,7 @@ class Writing:
         row = self._taking.session(no)
         if record and self._ledger.is_refused(record.path):
             return None
+        self._power.before_writing()
         if row is None or row.hidden:
             return self._remove(record) if record else None
         purged = record is not None and self._ledger.shows_purged(record)

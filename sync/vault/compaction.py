@@ -28,6 +28,8 @@ GROWTH = 4
 MOST = 32
 BYTES_EACH = 16 << 20
 MAX_CONTENT_BYTES = 16 << 20
+ONCE_BYTES = 256 << 10
+"""What the requests for one writing are worth, where the cheapest for each segment that goes is looked for."""
 MOST_AT_ONCE = 256
 """So many are joined at once: choosing takes time for each that could be."""
 
@@ -65,7 +67,7 @@ def choose(own: Iterable[Published]) -> list[Published]:
     """
     found = sorted(own, key=lambda each: (each.name.first, each.name.last))
     grown: tuple[int, int, int, int] | None = None
-    crowded: tuple[int, int, int, int] | None = None
+    crowded: tuple[float, int, int] | None = None
     for start in range(len(found)):
         total = greatest = 0
         for end in range(start, min(start + MOST_AT_ONCE, len(found))):
@@ -79,11 +81,12 @@ def choose(own: Iterable[Published]) -> list[Published]:
             if count >= FAN_IN and total >= GROWTH * greatest:
                 grown = min(grown or (-count, total, start, end), (-count, total, start, end))
             if 1 < count <= FAN_IN:
-                crowded = min(crowded or (-count, total, start, end), (-count, total, start, end))
+                price = (total + ONCE_BYTES) / (count - 1)
+                crowded = min(crowded or (price, start, end), (price, start, end))
     if grown is not None:
         return found[grown[2] : grown[3] + 1]
     if crowded is not None and len(found) > MOST + sum(each.content_bytes for each in found) // BYTES_EACH:
-        return found[crowded[2] : crowded[3] + 1]
+        return found[crowded[1] : crowded[2] + 1]
     return []
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from ...storage.model import format_ms
 from .ledger import Ledger
 from .peers import DeviceRecord
+from .revoked import set_aside
 
 
 class Device(msgspec.Struct, frozen=True):
     """A device that published something, or said who it is; ``name`` and what follows is None where it did not.
 
     ``published`` is the number of its last publication that is known here, ``behind`` how many publications of this
-    device it had not read when it last said so.
+    device it had not read when it last said so, ``set_aside`` how many of its segments came under a key that had been
+    revoked.
     """
 
     id: str
@@ -25,6 +29,7 @@ class Device(msgspec.Struct, frozen=True):
     version: str | None = None
     seen_at: str | None = None
     behind: int | None = None
+    set_aside: int = 0
 
 
 def devices(ledger: Ledger) -> list[Device]:
@@ -32,11 +37,12 @@ def devices(ledger: Ledger) -> list[Device]:
     own = ledger.store.device
     records = {device: msgspec.json.decode(content, type=DeviceRecord) for device, _, content in ledger.peers()}
     retired = {device for record in records.values() for device in record.retired}
-    cursor = ledger.cursor()
+    cursor, count = ledger.cursor(), Counter(name.device for name in set_aside(ledger))
     found = [
         _device(id_, own, cursor.of(id_).last, records.get(id_), sent=cursor.of(own).last, retired=id_ in retired)
-        for id_ in {own, *records, *cursor.devices}
+        for id_ in {own, *records, *cursor.devices, *count}
     ]
+    found = [msgspec.structs.replace(each, set_aside=count[each.id]) for each in found]
     return sorted(found, key=lambda each: (not each.this, each.retired, each.name or "", each.id))
 
 

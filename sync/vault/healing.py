@@ -13,13 +13,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
-from ...storage.change import StandsFor, decode_batch, encode_batch, known_to, sessions_in, whole
+from ...storage.change import StandsFor, decode_batch, encode_batch, known_to, sessions_in, whole, withheld
 from ...storage.steps import step
 from ...storage.store import Store
-from .ledger import Healing, Intent, Ledger, Segment, hashes_of
+from .ledger import Ledger
 from .names import Draw, SegmentName, new_id
+from .own_log import Healing, Intent, OwnLog, Segment, hashes_of
 from .plan import covered_by
 from .ranges import Ranges
+from .seal import sealed_with
 from .segment import Sealer
 from .work import Work
 
@@ -28,28 +30,40 @@ SEGMENT_BYTES = 4 << 20
 _log = logging.getLogger("steno.vault")
 
 
+def kept_back(ledger: Ledger, device: str) -> str | None:
+    """A session that is local-only here and in which another device wrote, so that this one cannot stand for it."""
+    own = {ledger.store.device, *ledger.store.former_devices}
+    return None if device in own else withheld(ledger.store, ledger.writers([device]) - own)
+
+
 class Healer:
     """Heals the log of any device from what this store holds. ``send`` publishes an intent that is kept."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, sealer: Sealer, *,
+        self, store: Store, ledger: Ledger, log: OwnLog, sealer: Sealer, *,
         now_ms: Callable[[], int], draw: Draw, work: Work, send: Callable[[Intent], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self._store, self._ledger, self._sealer = store, ledger, sealer
+        self._store, self._ledger, self._log, self._sealer = store, ledger, log, sealer
         self._now_ms, self._draw, self._work, self._send = now_ms, draw, work, send
 
     def due(self, lost: Collection[SegmentName]) -> list[SegmentName]:
         """Those of the lost segments that have been gone for long enough to be healed."""
         now_ms = self._now_ms()
         jitter_ms = int.from_bytes(self._draw(4)) % WAIT_MS if lost else 0
-        due_ms = self._ledger.lost([name.path for name in lost], due_ms=now_ms + WAIT_MS + jitter_ms)
-        return [name for name in lost if due_ms[name.path] <= now_ms]
+        names = [name.path for name in lost]
+        due_ms = self._ledger.lost(names, due_ms=now_ms + WAIT_MS + jitter_ms, latest_ms=now_ms + 2 * WAIT_MS)
+        return self.possible([name for name in lost if due_ms[name.path] <= now_ms])
+
+    def possible(self, lost: Collection[SegmentName]) -> list[SegmentName]:
+        """Those of some segments of which this store may publish all: the others are left to other devices."""
+        left = {device for device in {name.device for name in lost} if kept_back(self._ledger, device) is not None}
+        return [name for name in lost if name.device not in left]
 
     async def heal(self, lost: Collection[SegmentName], *, listed: Iterable[SegmentName]) -> int:
         """Publish what some segments said that a listing lacks; return how many segments that took."""
         stands_for = await self._work(lambda: self._missing(lost, list(listed)))
         if not stands_for:  # something stands for it by now
-            await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
+            await self._work(lambda: self._log.give_up([name.path for name in lost]))
             return 0
         sessions = await self._work(lambda: self._left(stands_for))
         count = 0
@@ -62,7 +76,7 @@ class Healer:
                 count += 1
         seq = await self._work(lambda: self._store.last_seq)
         await self._publish(encode_batch({}, [], stands_for), stands_for, seq=seq, healing=None)
-        await self._work(lambda: self._ledger.give_up([name.path for name in lost]))
+        await self._work(lambda: self._log.give_up([name.path for name in lost]))
         step("heal.ended")
         _log.info("%d segments that the remote lost were published again", len(lost))
         return count + 1
@@ -78,7 +92,7 @@ class Healer:
             if gone.get(each.publisher, Ranges()).covers(each.first, each.last):
                 for device, ranges in each.stands_for.items():
                     gone[device] = gone.get(device, Ranges()) | Ranges.of(*ranges)
-        have = self._ledger.cursor()
+        have = self._ledger.vouched()
         found: StandsFor = {}
         for device, ranges in gone.items():
             there = covered.get(device, Ranges())
@@ -93,7 +107,7 @@ class Healer:
 
     def _left(self, stands_for: StandsFor) -> list[int]:
         """The sessions that are to be published, without those that were before it was cut short."""
-        done = self._ledger.healing(stands_for)
+        done = self._log.healing(stands_for)
         return [no for no in known_to(self._store, self._writers(stands_for)) if no > done]
 
     def _part(self, sessions: list[int]) -> tuple[list[int], list[int]]:
@@ -121,13 +135,13 @@ class Healer:
 
     def _intend(self, content: bytes, stands_for: StandsFor, seq: int, healing: Healing | None) -> Intent:
         device = self._store.device
-        number = self._ledger.next_number(device)
+        number = self._log.next_number(device)
         target = SegmentName(device, number, number, 0, new_id(self._draw))
         intent = Intent(number, target.path, self._sealer.close(content, name=target.path))
-        key = self._sealer.keyring.current.id
+        key = sealed_with(intent.sealed, name=target.path)  # which may have changed since
         segment = Segment(target.path, len(content), key, seq, hashes_of(sessions_in(content)))
         writers = decode_batch(content).writers()  # of whom nothing may be left out when this is lost in its turn
-        self._ledger.intend(
+        self._log.intend(
             intent, segment, now_ms=self._now_ms(), target=target, stands_for=stands_for, writers=writers,
             healing=healing,
         )  # fmt: skip

@@ -35,7 +35,10 @@ CANARY_BYTES = 16
 
 _NONCE = bytes(12)  # the wrapping key comes from a salt that is drawn for this one object
 
-_Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{12}$", max_length=12)]
+Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{12}$", max_length=12)]
+Canary = Annotated[bytes, msgspec.Meta(min_length=CANARY_BYTES, max_length=CANARY_BYTES)]
+Wrapped = Annotated[bytes, msgspec.Meta(min_length=16)]
+"""What is wrapped, with its tag."""
 
 
 class Kdf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,12 +53,12 @@ class KeyObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A key object as it stands on the remote: checked in form, not opened."""
 
     steno_key: Literal[1] = FORMAT
-    vault: _Id
+    vault: Id
     n: Annotated[int, msgspec.Meta(ge=1, le=10**12 - 1)]
-    key: _Id
+    key: Id
     kdf: Kdf
-    canary: Annotated[bytes, msgspec.Meta(min_length=CANARY_BYTES, max_length=CANARY_BYTES)]
-    wrapped: Annotated[bytes, msgspec.Meta(min_length=16)]
+    canary: Canary
+    wrapped: Wrapped
     check: str = ""
 
 
@@ -67,7 +70,7 @@ class _KeptKey(msgspec.Struct, frozen=True):
     """The unwrapped keys as they lie in the home."""
 
     steno_kept_key: Literal[1]
-    vault: _Id
+    vault: Id
     keyring: Keyring
 
 
@@ -131,11 +134,34 @@ def parse_key_object(data: bytes, *, name: str, vault_id: str) -> KeyObject:
 def joined(held: Keyring, found: Keyring) -> Keyring:
     """The keys of both rings; ``found``, which a passphrase opened, says which of them seals if it says anything new.
 
-    A key that is held is never dropped: something may be sealed with it that nobody else can open.
+    A key that is held is never dropped: something may be sealed with it that nobody else can open. A key that was
+    revoked in either is revoked; where two devices did so at once, what either had taken in counts. With a key that was
+    revoked since, those end that only ``held`` has: whoever stole it may have told them.
     """
+    if any(key.until is None and (now := found.find(key.id)) and now.until is not None for key in held.keys):
+        held = Keyring(tuple(key if found.find(key.id) else _ended(key) for key in held.keys))
+    held, found = _revoked_by(held, found), _revoked_by(found, held)
     if all(held.find(key.id) for key in found.keys):
         return held
     return Keyring((*(key for key in held.keys if found.find(key.id) is None), *found.keys))
+
+
+def _ended(key: VaultKey) -> VaultKey:
+    return key if key.until is not None else VaultKey(key.id, key.secret, {})
+
+
+def _revoked_by(keyring: Keyring, other: Keyring) -> Keyring:
+    """The ring with what another one says of its keys."""
+    return Keyring(tuple(_counting(key, other.find(key.id)) for key in keyring.keys))
+
+
+def _counting(key: VaultKey, other: VaultKey | None) -> VaultKey:
+    if other is None or other.until is None or other.until == key.until:
+        return key
+    until = dict(key.until or {})
+    for device, number in other.until.items():
+        until[device] = max(number, until.get(device, 0))
+    return VaultKey(key.id, key.secret, until)
 
 
 def learned(held: Keyring, key: VaultKey, *, after: str) -> Keyring:

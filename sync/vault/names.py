@@ -91,6 +91,11 @@ class SegmentName(msgspec.Struct, frozen=True, order=True):
         """The name on the remote."""
         return f"{LOG}{self.device}.{self.first:012d}-{self.last:012d}.{self.level}.{self.random}"
 
+    def stands_for(self, other: SegmentName) -> bool:
+        """Whether it was made of segments among which that one was."""
+        is_within = self.first <= other.first and other.last <= self.last
+        return self.device == other.device and is_within and other.level < self.level
+
     @classmethod
     def parse(cls, name: str) -> Self | None:
         """The parts of a segment's name; None for anything else."""

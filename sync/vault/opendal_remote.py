@@ -11,12 +11,14 @@ Seen with opendal 0.47, and the reason for what looks odd below:
 - listing a folder takes a system call and a trip between threads for each entry: 1,000 files cost 150 to 190 ms,
   and 1 with `os.scandir`; a blocking operator is quicker, but holds up every thread of this process while it waits;
 - a write that fails leaves its temporary file;
+- a process that ends right after an answer aborts, one time in two (`_Threads`);
 - ``read(size=…)`` fails if the object is shorter, while ``open`` and ``read(n)`` is one plain GET.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import os
@@ -34,20 +36,18 @@ from opendal import exceptions as foreign
 from opendal.layers import RetryLayer, TimeoutLayer
 
 from ...storage.errors import InvalidInput, ObjectDamaged, ObjectMissing, RemoteRefused, RemoteUnreachable, StenoError
-from ...storage.model import format_ms
 from .deadlines import TIMEOUT_S, TRANSFER_TIMEOUT_S, in_thread
+from .listed import Listed
 from .names import MAX_OBJECT_BYTES, check_name
+from .trust import on_the_certificate
 
 ATOMIC_WRITE_DIR = ".tmp"
-MAX_LISTED = 1_000_000
 
 _READ_BYTES = 1024 * 1024
 _REASON_LENGTH = 160
 _SKEW_S = 300
 _DATE = re.compile(r'"date": "([^"]{1,40})"')
-_CERTIFICATE = re.compile(
-    r"certificate (?:has )?(?:expired|(?:is )?not (?:yet )?valid)|NotValidYet|CertExpired", re.IGNORECASE
-)
+_NO_CONNECTION = "error sending request"
 _LET_GO_S = 0.1
 _REFUSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 _REFUSING_STATUS = {401, 402, 403, 413, 507}
@@ -55,6 +55,25 @@ _NO_DIRECTORY = {404, 409}
 _FOREIGN = tuple(value for value in vars(foreign).values() if isinstance(value, type) and issubclass(value, Exception))
 
 _T = TypeVar("_T")
+
+
+class _Threads:
+    """OpenDAL's own threads: they take Python's lock once more after an answer, and a process that ends then aborts."""
+
+    def __init__(self) -> None:
+        self._answered_s = -_LET_GO_S
+        atexit.register(self.let_go)
+
+    def answered(self) -> None:
+        """One of them has just given an answer, or is not waited for any more."""
+        self._answered_s = time.monotonic()
+
+    def let_go(self) -> None:
+        """Give them time, where the last answer is not long ago."""
+        time.sleep(max(0.0, self._answered_s + _LET_GO_S - time.monotonic()))
+
+
+_threads = _Threads()
 
 
 class OpendalRemote:
@@ -78,23 +97,25 @@ class OpendalRemote:
         """The object; raise `ObjectMissing`, or `ObjectDamaged` if it is larger than ``limit_bytes``."""
         self.requests["get"] += 1
         with self._translated(wanted=check_name(name)):
-            return await _read(self._operator, name, limit_bytes=limit_bytes)
+            try:
+                return await _read(self._operator, name, limit_bytes=limit_bytes)
+            except OSError as exc:
+                if str(exc).endswith(_NO_CONNECTION):  # a read does not say why
+                    await self._operator.stat(name)
+                raise
 
     async def list(self, prefix: str) -> list[str]:
         """The names in one directory, sorted; [] if it is absent."""
         self.requests["list"] += 1
         with self._translated():
-            entries: list[str] = []
+            listed = Listed(self.address, prefix)
             try:
                 async for entry in await self._operator.list(prefix):
-                    entries.append(entry.path)
-                    if len(entries) > MAX_LISTED:  # pages may lead back to the first
-                        reason = f"it lists more than {MAX_LISTED:,} objects in {prefix}"
-                        raise RemoteRefused(remote=self.address, reason=reason)
+                    listed.add([entry.path])
             except foreign.NotFound:
                 return []
         # The directory itself is among the entries, and so are directories in it.
-        return sorted(path for path in entries if not path.endswith("/"))
+        return [path for path in listed.all() if not path.endswith("/")]
 
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
@@ -109,8 +130,7 @@ class OpendalRemote:
         return False
 
     async def close(self) -> None:
-        """Give OpenDAL's threads time to let go of what they were asked: a process that ends under them aborts."""
-        await asyncio.sleep(_LET_GO_S)
+        """Nothing is held."""
 
     @contextlib.contextmanager
     def _translated(self, *, wanted: str | None = None) -> Generator[None]:
@@ -119,6 +139,8 @@ class OpendalRemote:
             yield
         except (*_FOREIGN, OSError) as exc:
             raise translated(exc, remote=self.address, wanted=wanted) from exc
+        finally:
+            _threads.answered()
 
 
 class FolderRemote(OpendalRemote):
@@ -165,9 +187,6 @@ class FolderRemote(OpendalRemote):
         with self._translated():
             return await _in_thread(self._names, prefix)
 
-    async def close(self) -> None:
-        """Nothing is held."""
-
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
         self.requests["delete"] += 1
@@ -210,12 +229,14 @@ class FolderRemote(OpendalRemote):
     def _names(self, prefix: str) -> list[str]:
         if not self._is_there():
             return []
+        listed = Listed(self.address, prefix)
         try:
             with os.scandir(self._folder / prefix) as entries:
-                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+                files = (entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+                listed.add(prefix + name for name in files if not name.startswith("."))
         except FileNotFoundError:
             return []
-        return sorted(prefix + name for name in names if not name.startswith("."))
+        return listed.all()
 
 
 class WebdavRemote(OpendalRemote):
@@ -270,14 +291,13 @@ def translated(exc: Exception, *, remote: str, wanted: str | None = None) -> Ste
     if kind in {"PermissionDenied", "ConfigInvalid"} or code in _REFUSING or status in _REFUSING_STATUS:
         return RemoteRefused(remote=remote, reason=one_line(exc) + _on_the_clock(text))
     retry_after_s = _number(r'"retry-after": "(\d{1,9})"', text)
-    return RemoteUnreachable(remote=remote, reason=one_line(exc) + _on_the_clock(text), retry_after_s=retry_after_s)
+    more = on_the_certificate(text) or _on_the_clock(text)
+    return RemoteUnreachable(remote=remote, reason=one_line(exc) + more, retry_after_s=retry_after_s)
 
 
 def _on_the_clock(text: str) -> str:
-    """What an error says of this machine's clock, where that may be why: signatures and certificates are dated."""
+    """What an error says of this machine's clock, where that may be why: signatures are dated."""
     now_s = time.time()
-    if _CERTIFICATE.search(text):
-        return f"; is this machine's clock right? It says {format_ms(int(now_s * 1000))}"
     dated = _DATE.search(text)
     try:
         there_s = parsedate_to_datetime(dated[1]).timestamp() if dated else now_s

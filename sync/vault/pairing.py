@@ -36,7 +36,7 @@ from ...storage.home import Home
 from ...storage.model import format_ms
 from ...storage.steps import step
 from .kdf import KEY_BYTES, SALT_BYTES, Derive, KdfCost, derive_in_child
-from .keys import CANARY_BYTES, Kdf, checksum, subkey
+from .keys import CANARY_BYTES, Canary, Id, Kdf, Wrapped, checksum, subkey
 from .membership import Lock, Membership, check_free, take_up
 from .names import PAIR, Draw, PairName, new_id
 from .remote import Remote, open_remote
@@ -54,8 +54,6 @@ _SECRET_BYTES = 10
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, without those that are mistaken for others
 _GROUP = 4
 _MAX_EXPIRED = 32
-
-_Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{12}$", max_length=12)]
 
 
 class OfferGone(StenoError):
@@ -80,11 +78,11 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """An offer as it stands on the remote: checked in form, not opened."""
 
     steno_pair: Literal[1] = FORMAT
-    vault: _Id
+    vault: Id
     expires_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     kdf: Kdf
-    canary: Annotated[bytes, msgspec.Meta(min_length=CANARY_BYTES, max_length=CANARY_BYTES)]
-    wrapped: Annotated[bytes, msgspec.Meta(min_length=16)]
+    canary: Canary
+    wrapped: Wrapped
     check: str = ""
 
 
@@ -111,7 +109,7 @@ def parse_code(text: str) -> Code:
         version, *_ = msgspec.msgpack.decode(packed, type=list[int | str])
         if isinstance(version, int) and version > FORMAT:
             raise NewerFormat(name="pairing code")
-        _, vault, offer, url = msgspec.msgpack.decode(packed, type=tuple[Literal[1], _Id, _Id, str])
+        _, vault, offer, url = msgspec.msgpack.decode(packed, type=tuple[Literal[1], Id, Id, str])
     except (ValueError, binascii.Error, UnicodeError, msgspec.MsgspecError, RecursionError):
         raise InvalidInput(
             "this is no pairing code", hint="copy the whole code that `steno pair` printed on the other device"

@@ -27,7 +27,7 @@ from .ledger import Ledger
 from .names import DEVICES, MAX_NUMBER, DeviceName
 from .ranges import Range, Ranges
 from .remote import Remote
-from .seal import UnknownKey
+from .seal import UnknownKey, sealed_with
 from .segment import Sealer
 from .work import Work
 
@@ -53,6 +53,10 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     written_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     applied: dict[_Id, list[Range]] = {}
     retired: dict[_Id, _Number] = {}
+
+    def claiming_nothing(self) -> DeviceRecord:
+        """Who the device says it is, and nothing else that it says."""
+        return msgspec.structs.replace(self, applied={}, retired={})
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -152,7 +156,10 @@ class Peers:
         try:
             sealed = await self._remote.get(name.path, limit_bytes=MAX_RECORD_BYTES)
             content = await self._work(lambda: self._sealer.content(sealed, name=name.path))
-            _parsed(content, name=name.path)
+            record = _parsed(content, name=name.path)
+            key = self._sealer.keyring.find(sealed_with(sealed, name=name.path))
+            if key is not None and key.until is not None:  # it may be of who was shut out
+                content = msgspec.json.encode(record.claiming_nothing())
         except (ObjectMissing, ObjectDamaged, NewerFormat, UnknownKey) as exc:
             _log.info("%s", exc.line)
             return

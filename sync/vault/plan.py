@@ -24,17 +24,24 @@ MOST_NAMES = 20_000
 """How many segments of a device that was heard of before are looked at in a listing, and how many of all others."""
 
 MOST_MISSES = 64
+FEW = 8
+"""A device with more segments than this has a history."""
+
 _MOST_COMPACTED = 1000
 _DEVICE = slice(len(LOG), len(LOG) + ID_LENGTH)
 
 
 class Healed(msgspec.Struct, frozen=True):
-    """Publications of devices that others, of ``publisher``, stand for: they are there as long as those are."""
+    """Publications of devices that others, of ``publisher``, stand for: they are there as long as those are.
+
+    ``unread`` are those that were not here yet when this was met.
+    """
 
     publisher: str
     first: int
     last: int
     stands_for: dict[str, list[Range]]
+    unread: dict[str, list[Range]] = {}
 
 
 class PullPlan(msgspec.Struct, frozen=True):
@@ -53,6 +60,19 @@ class PullPlan(msgspec.Struct, frozen=True):
     foreign: list[str] = []
 
 
+def without_histories(plan: PullPlan, *, but: Collection[str]) -> tuple[PullPlan, list[SegmentName]]:
+    """A plan without the logs of devices that are new here and have a history, and what it leaves out.
+
+    A whole log or nothing of it, so that no hole comes of it; ``but`` are devices of which nothing is left out. What a
+    device wrote that has only just begun is news.
+    """
+    found = [name for name in plan.fetch if name.device in plan.strangers and name.device not in but]
+    count = Counter(name.device for name in found)
+    old = {name.device for name in found if name.level or count[name.device] > FEW}
+    left_out = [name for name in found if name.device in old]
+    return msgspec.structs.replace(plan, fetch=[each for each in plan.fetch if each.device not in old]), left_out
+
+
 class Fetching:
     """What is left to fetch in one pull.
 
@@ -63,6 +83,11 @@ class Fetching:
     def __init__(self, plan: PullPlan) -> None:
         self._plan = plan
         self._misses: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        """How much there is to fetch at most."""
+        return len(self._plan.fetch)
 
     def __iter__(self) -> Iterator[SegmentName]:
         """What may be fetched now."""
@@ -102,7 +127,8 @@ def plan_pull(
             others.setdefault(name.device, []).append(name)
     fetch: list[SegmentName] = []
     holes: dict[str, list[Range]] = {}
-    for other in sorted({*others, *cursor.devices} - {device}):  # also one of which nothing is listed any more
+    # Also of one of which nothing is listed any more, and of ourselves: a home that was put back catches up.
+    for other in sorted({*others, *cursor.devices}):
         found = wanted(others.get(other, []), cursor.of(other), applied, aside)
         fetch += found
         reached = Ranges.of(*cursor.of(other).spans, *((name.first, name.last) for name in found))
@@ -174,8 +200,8 @@ def _gain(name: SegmentName, have: Ranges) -> int:
 
 def _lost(listed: list[SegmentName], applied: Collection[str], healed: Iterable[Healed]) -> list[SegmentName]:
     """What was applied once, is not listed, and is not covered by anything that is."""
-    present = {name.path for name in listed}
-    gone = [name for name in map(SegmentName.parse, applied) if name is not None and name.path not in present]
+    missing = set(applied).difference(name.path for name in listed)
+    gone = [name for name in map(SegmentName.parse, missing) if name is not None]
     if not gone:
         return []
     covered = covered_by(listed, healed)

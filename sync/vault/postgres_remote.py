@@ -26,7 +26,9 @@ from ...storage.errors import (
     StenoError,
 )
 from .deadlines import CONNECT_TIMEOUT_S, TRANSFER_TIMEOUT_S
+from .listed import MAX_NAME_BYTES, Listed
 from .names import MAX_OBJECT_BYTES, check_name
+from .trust import on_the_certificate
 
 try:
     import psycopg
@@ -35,6 +37,7 @@ except ImportError as exc:
     raise MissingDriver(store="a remote in PostgreSQL", extra="postgres") from exc
 
 _CONNECTIONS = 8
+_PAGE_NAMES = 10_000
 _REASON_LENGTH = 160
 _DEFAULT_TABLE = "steno_objects"
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,47}")
@@ -59,7 +62,8 @@ WITH put AS (
 ) SELECT pg_notify('{table}', %s) FROM put"""
 _GET = """
 SELECT CASE WHEN octet_length(data) <= %s THEN data END FROM {table} WHERE directory = %s AND name = %s"""
-_LIST = "SELECT name FROM {table} WHERE directory = %s ORDER BY name"
+_PAGE = """
+SELECT name FROM {table} WHERE directory = %s AND name > %s AND octet_length(name) <= %s ORDER BY name LIMIT %s"""
 _DELETE = "DELETE FROM {table} WHERE directory = %s AND name = %s"
 
 _Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -108,9 +112,13 @@ class PostgresRemote:
     async def list(self, prefix: str) -> list[str]:
         """The names of one directory, sorted; [] if it is absent."""
         self.requests["list"] += 1
+        listed, last = Listed(self.address, prefix), ""
         with self._translated(), contextlib.suppress(psycopg.errors.UndefinedTable):
-            return [prefix + name for (name,) in await self._run(_LIST, (prefix,))]
-        return []
+            while last is not None:
+                names = [name for (name,) in await self._run(_PAGE, (prefix, last, MAX_NAME_BYTES, _PAGE_NAMES))]
+                listed.add(prefix + name for name in names)
+                last = names[-1] if len(names) == _PAGE_NAMES else None
+        return listed.all()
 
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
@@ -243,7 +251,7 @@ def translated(exc: Exception, *, remote: str) -> StenoError:
     else:
         passing = code.startswith(_PASSING)
     kind = RemoteUnreachable if passing else RemoteRefused
-    return kind(remote=remote, reason=reason)
+    return kind(remote=remote, reason=reason + on_the_certificate(str(exc), authority="?sslrootcert= in the address"))
 
 
 _HINT = "write it as postgresql://host:5432/database?table=steno_objects"

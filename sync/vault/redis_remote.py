@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import re
 import secrets
 import time
@@ -29,7 +31,9 @@ from ...storage.errors import (
     StenoError,
 )
 from .deadlines import CONNECT_TIMEOUT_S, TIMEOUT_S, TRANSFER_TIMEOUT_S
+from .listed import MAX_NAME_BYTES, Listed
 from .names import MAX_OBJECT_BYTES, check_name
+from .trust import on_the_certificate
 
 try:
     from redis import exceptions as foreign
@@ -55,6 +59,15 @@ if size > tonumber(ARGV[1]) then return size end
 return redis.call('GET', KEYS[1])
 """
 """An object, or its size where that is above the limit: one round trip, and nothing too large leaves the server."""
+_PAGE = """
+local page = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', 1000)
+local names = {}
+for _, name in ipairs(page[2]) do
+    if #name <= tonumber(ARGV[2]) then names[#names + 1] = name end
+end
+return {page[1], names}
+"""
+"""Some of the names of a directory, and where the others go on: whatever stands there, an answer is a small one."""
 
 
 class RedisRemote:
@@ -96,9 +109,14 @@ class RedisRemote:
     async def list(self, prefix: str) -> list[str]:
         """The names of one directory, sorted; [] if it is absent."""
         self.requests["list"] += 1
+        listed = Listed(self.address, prefix)
+        names, at = self._names(prefix), b"0"
         async with self._translated():
-            found: Any = await self._client.execute_command("SMEMBERS", self._names(prefix))
-        return sorted(name.decode(errors="replace") for name in found)
+            while at is not None:
+                page: Any = await self._client.execute_command("EVAL", _PAGE, 1, names, at, MAX_NAME_BYTES)
+                listed.add(name.decode(errors="replace") for name in page[1])
+                at = page[0] if page[0] != b"0" else None
+        return listed.all()
 
     async def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
@@ -208,7 +226,8 @@ def translated(exc: Exception, *, remote: str) -> StenoError:
     told_who_we_are = isinstance(exc, foreign.AuthenticationError | foreign.AuthorizationError)
     passing = isinstance(exc, foreign.ConnectionError | foreign.TimeoutError | OSError) or reason.startswith(_PASSING)
     if passing and not told_who_we_are:
-        return RemoteUnreachable(remote=remote, reason=reason)
+        no_file = "; STENO_REDIS_SSL_CA_CERTS names no file" if os.strerror(errno.ENOENT) in reason else ""
+        return RemoteUnreachable(remote=remote, reason=reason + no_file + on_the_certificate(str(exc)))
     return RemoteRefused(remote=remote, reason=reason)
 
 

@@ -5,7 +5,8 @@
 
 A notice is a sealed object (`seal`) of the JSON ``{"steno_notice":1,"key":<id>,"secret":<32 bytes>}``, not compressed.
 Whoever holds the old key takes up the new one from it, without a passphrase. Where a key was stolen nobody may follow:
-``secret`` is null then, and the other devices must join again with a new passphrase (docs/decisions/0015).
+``secret`` is null then, the other devices must join again with a new passphrase, and what comes under the former keys
+does not count (`revoked`; docs/decisions/0015).
 
 A new key object is written, read back and opened before the former ones are deleted, and a new key seals nothing before
 it is wrapped on the remote (tests/unit/test_vault_rotation.py; tests/e2e/test_crash.py kills in between).
@@ -29,6 +30,7 @@ from .keys import joined, learned, open_key, parse_key_object, wrap_key
 from .membership import Lock, Membership, change_keys, membership, remote_of, required_membership
 from .names import KEYS, MAX_NUMBER, Draw, KeyName, NoticeName, counting_keys, new_id
 from .remote import Remote
+from .revoked import shut
 from .seal import SALT_BYTES, SECRET_BYTES, Keyring, UnknownKey, VaultKey, seal, sealed_with, unseal
 from .vault import KeysGone, unlock_vault
 
@@ -152,7 +154,8 @@ def _next(notices: set[NoticeName], before: dict[str, list[str]], wanted: str, r
     seen, queue = {wanted}, deque([wanted])
     while queue:
         new = queue.popleft()
-        for name in (NoticeName(key.id, new) for key in reversed(ring.keys)):
+        # Who was shut out may tell keys of their own, under the one that was revoked.
+        for name in (NoticeName(key.id, new) for key in reversed(ring.keys) if key.until is None):
             if name in notices:
                 return name
         for old in before.get(new, ()):
@@ -271,7 +274,7 @@ async def change_passphrase(
     async with remote_of(found) as remote:
         wrapping = _Wrapping(remote, found.vault, draw=draw, cost=cost, derive=derive)
         present = await wrapping.opened(passphrase)
-        if present is None or not present.alone:
+        if present is None or not present.alone or joined(present.keyring, found.keyring) != present.keyring:
             keyring = await all_keys(home, remote, found.keyring, vault_id=found.vault, lock=lock)
             number = await wrapping.put(keyring, passphrase)
         else:
@@ -315,10 +318,13 @@ async def rotate(
 
 
 async def revoke(
-    home: Home, *, passphrase: str, draw: Draw, cost: KdfCost, lock: Lock, derive: Derive = derive_in_child
-) -> Rotated:
+    home: Home, *, passphrase: str, published: dict[str, int], draw: Draw, cost: KdfCost, lock: Lock,
+    derive: Derive = derive_in_child,
+) -> Rotated:  # fmt: skip
     """Give the vault a new key and a new passphrase; no device follows without it, nor does who stole the former key.
 
+    ``published`` is the last publication of each device that is taken in here: of what comes later under the former
+    keys nothing counts (`revoked`).
     Run again with the same passphrase after it was cut short, it finishes. Raises `InvalidInput` for the present one.
     """
     found = required_membership(home)
@@ -327,7 +333,7 @@ async def revoke(
         present = await wrapping.opened(passphrase)
         if present is None:
             former = await all_keys(home, remote, found.keyring, vault_id=found.vault, lock=lock)
-            keyring = _with_new_key(former, draw)
+            keyring = _with_new_key(shut(former, published), draw)
             number = await wrapping.put(keyring, passphrase)
         else:
             former, keyring = found.keyring, joined(found.keyring, present.keyring)

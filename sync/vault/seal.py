@@ -11,6 +11,8 @@ randomness: the salt is an argument, so sealing the same again gives the same by
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import zstandard
 from cryptography.exceptions import InvalidTag
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ...storage.errors import InvalidInput, NewerFormat, ObjectDamaged, StenoError
-from .names import ID_LENGTH, Draw, is_id, new_id
+from .names import ID_LENGTH, MAX_NUMBER, Draw, is_id, new_id
 
 MAGIC = b"STENO"
 FORMAT = 1
@@ -49,11 +51,19 @@ class UnknownKey(StenoError):
         self.name, self.key_id = name, key_id
 
 
-class VaultKey(msgspec.Struct, frozen=True):
-    """A key of a vault; its id stands in the clear in everything that it seals."""
+_Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{12}$", max_length=ID_LENGTH)]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+
+
+class VaultKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key of a vault; its id stands in the clear in everything that it seals.
+
+    ``until`` is the last publication of each device that counts under it, for one that was revoked.
+    """
 
     id: str
     secret: bytes
+    until: dict[_Id, _Number] | None = None
 
     def __post_init__(self) -> None:
         """Refuse an id or a secret of another form."""

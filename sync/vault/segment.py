@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from ...storage.change import VERSION, Batch, decode_batch
+from ...storage.change import VERSION, Batch
 from ...storage.errors import NewerFormat, ObjectDamaged
+from ...storage.unfolding import unfolded
 from .names import Draw
 from .seal import COMPRESSION_LEVEL, SALT_BYTES, Keyring, pack, seal, unpack, unseal
 
@@ -47,6 +48,6 @@ def batch_of(content: bytes, *, name: str) -> Batch:
     try:
         if msgspec.msgpack.decode(content, type=_Head).version > VERSION:
             raise NewerFormat(name=name)
-        return decode_batch(content)
+        return unfolded(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ObjectDamaged(name=name, reason=f"its content is no batch: {exc}") from exc

@@ -23,13 +23,14 @@ from steno.storage.purge import purge_history, purge_message, purge_session
 from steno.storage.shape import message_json, session_json
 from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
-from steno.sync.vault import engine as engine_module
+from steno.sync.vault import sending
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST, derive
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import LOG
 from steno.sync.vault.seal import Keyring, pack, seal
 from steno.sync.vault.vault import found_vault
+from steno.sync.vault.work import directly
 from steno.tests.contract.vault_reader import Unreadable, read_vault
 
 PASSPHRASE = "ein Schlüssel, 鍵"
@@ -69,7 +70,7 @@ PATCHES = [
 def as_read(header: SessionHeader, messages: list[Message]) -> dict[str, Any]:
     """A session as the reader gives it: without what only repeats something or says nothing of a shown one."""
     found = session_json(header) | {"incomplete": header.incomplete}
-    for name in ("name", "project", "deleted_at"):
+    for name in ("name", "project", "deleted_at", "local_only"):
         del found[name]
     rows = [message_json(message) for message in messages]
     for row in rows:
@@ -115,6 +116,7 @@ class Person:
             keyring=vault.keyring,
             now_ms=lambda: vault.now_ms,
             draw=self.rng.randbytes,
+            beside=directly,
         )
 
     def act(self) -> None:
@@ -344,7 +346,7 @@ async def test_a_reader_written_from_the_page_sees_what_every_device_shows(
 ):
     done: Counter[str] = Counter()
     for seed in range(SEEDS):
-        monkeypatch.setattr(engine_module, "SEGMENT_BYTES", random.Random(seed).choice([200, 4000, 1 << 22]))
+        monkeypatch.setattr(sending, "SEGMENT_BYTES", random.Random(seed).choice([200, 4000, 1 << 22]))
         folder = tmp_path / str(seed)
         folder.mkdir()
         vault, people = await lived(seed, folder)
@@ -384,7 +386,7 @@ def test_it_reads_what_the_commands_wrote(
     opened = read_vault(Path(remote), PASSPHRASE)
     assert opened.problems == []
     for each in exported:
-        for name in ("steno", "name", "project", "deleted_at"):
+        for name in ("steno", "name", "project", "deleted_at", "local_only"):
             del each[name]
         for message in each["messages"]:
             del message["deleted_at"]

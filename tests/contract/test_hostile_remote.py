@@ -22,12 +22,14 @@ from steno.storage.change import VERSION
 from steno.storage.errors import NewerFormat, ObjectDamaged, RemoteRefused
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
-from steno.sync.vault import opendal_remote
-from steno.sync.vault.engine import MOST_NAMED, PREFETCH, SyncReport, VaultEngine
+from steno.sync.vault import listed, opendal_remote
+from steno.sync.vault.engine import VaultEngine
+from steno.sync.vault.intake import AHEAD
 from steno.sync.vault.kdf import MINIMUM_COST, derive
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import KEYS, LOG, VAULT, SegmentName
 from steno.sync.vault.plan import MOST_MISSES
+from steno.sync.vault.report import MOST_NAMED, SyncReport
 from steno.sync.vault.seal import Keyring, pack, seal, unpack, unseal
 from steno.sync.vault.vault import found_vault, unlock_vault
 from steno.tests.simulation.test_stores_converge import state
@@ -378,6 +380,38 @@ async def test_what_unfolds_without_end_is_set_aside(vault: Vault, content: byte
     assert victim.state == await vault.state_without()
 
 
+def _many(item: bytes) -> bytes:
+    count = (60 * MIB) // len(item)
+    return b"\xdd" + count.to_bytes(4) + item * count
+
+
+def _alone(registers: bytes, messages: bytes) -> bytes:
+    return b"\x93\x01\x80\x91\x96\xa0\x00\x90\x00" + registers + messages
+
+
+FOLDED: dict[str, Callable[[], bytes]] = {
+    "sessions": lambda: b"\x93\x01\x80" + _many(b"\x96\xa0\x00\x90\x00\x90\x90"),
+    "messages": lambda: _alone(b"\x90", _many(b"\xdc\x00\x10\xa0" + bytes(15))),
+    "registers": lambda: _alone(_many(b"\x93\xc0\xa0\x92\x90\x90"), b"\x90"),
+    "writers": lambda: _alone(b"\x91\x93\xc0\xa0\x92\x90" + _many(b"\x92\x01\x01"), b"\x90"),
+    "texts": lambda: _alone(b"\x90", b"\x91\xdc\x00\x10\xa0" + bytes(6) + _many(b"\xa2ab") + bytes(8)),
+    "ranges": lambda: b"\x94\x01\x80\x90\x81\xa1q" + _many(b"\x92\x01\x01"),
+}
+"""Batches of nearly as many bytes as a content may hold, which take up to forty times as much once decoded."""
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize("kind", FOLDED)
+async def test_a_batch_that_takes_much_more_than_its_bytes_is_set_aside(vault: Vault, kind: str):
+    name = named("q" * 12, 1)
+    victim = vault.victim({name: vault.sealed(FOLDED[kind](), name=name)})
+    with at_most(160 * MIB):
+        report = await victim.pull()
+    [problem] = report.problems
+    assert "its content is no batch" in problem
+    assert victim.state == await vault.state_without()
+
+
 # Listings
 
 
@@ -416,7 +450,7 @@ async def test_names_without_end_cost_few_requests_and_little_memory(vault: Vaul
         report = await victim.pull()
     assert report.received_segments == len(last)
     assert victim.state == await vault.state_without()
-    assert victim.remote.requests["get"] <= len(last) + MOST_MISSES + PREFETCH
+    assert victim.remote.requests["get"] <= len(last) + MOST_MISSES + AHEAD
     assert len(report.problems) <= 2 * MOST_NAMED + 3
 
 
@@ -470,7 +504,7 @@ class Endless:
 
 
 async def test_a_listing_without_end_ends(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(opendal_remote, "MAX_LISTED", 10_000)
+    monkeypatch.setattr(listed, "MAX_LISTED", 10_000)
     operator: Any = Endless()
     remote = opendal_remote.OpendalRemote(operator, address="service")
     with pytest.raises(RemoteRefused, match="it lists more than 10,000 objects in log/"):

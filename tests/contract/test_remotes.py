@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 
 from steno.storage.errors import InvalidInput, ObjectDamaged, ObjectMissing, RemoteRefused, RemoteUnreachable
+from steno.sync.vault import listed
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.remote import Remote, open_remote
 from steno.tests.server_fixtures import RCLONE_SETTINGS, S3_SETTINGS
@@ -224,6 +225,47 @@ async def test_a_listing_of_more_than_a_page_is_one_request_of_ours_and_names_al
     before = remote.requests.total()
     assert await remote.list("log/") == names
     assert remote.requests.total() - before == 1
+
+
+@pytest.mark.fault(38)
+@pytest.mark.parametrize("kind", ["folder", *SERVERS])
+async def test_a_listing_of_more_than_any_vault_has_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path, opened: Open
+):
+    monkeypatch.setattr(listed, "MAX_LISTED", 4)  # some services list the directory itself as well
+    remote = opened(place_of(kind, request, tmp_path))
+    names = [f"log/{number}" for number in range(5)]
+    for name in names:
+        await remote.put(name, b"x")
+    with pytest.raises(RemoteRefused, match="it lists more than 4 objects in log/"):
+        await remote.list("log/")
+    for name in names[3:]:
+        await remote.delete(name)
+    assert await remote.list("log/") == names[:3]
+
+
+async def test_what_is_too_long_for_a_name_never_leaves_redis(redis_url: str, redis_prefix: str, opened: Open):
+    import redis
+
+    remote = opened(Place("redis", f"{redis_url}?prefix={redis_prefix}", {}))
+    await remote.put("log/a", b"x")
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(f"{redis_prefix}:names:log/", "log/" + "x" * 10_000_000)
+        before = client.info("stats")["total_net_output_bytes"]
+        assert await remote.list("log/") == ["log/a"]
+        assert client.info("stats")["total_net_output_bytes"] - before < 100_000
+
+
+async def test_what_is_too_long_for_a_name_never_leaves_postgres(postgres_url: str, opened: Open):
+    import psycopg
+
+    table = f"test_{secrets.token_hex(6)}"
+    remote = opened(Place("postgres", f"{postgres_url}?table={table}", {}))
+    await remote.put("log/a", b"x")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey".encode())  # its index takes no such name
+        connection.execute(f"INSERT INTO {table} VALUES ('log/', repeat('x', 10000), '')".encode())
+    assert await remote.list("log/") == ["log/a"]
 
 
 async def test_every_character_of_a_name_is_kept(remote: Remote):

@@ -41,6 +41,13 @@ class Unreadable(Exception):
     """An object, or the vault, cannot be read."""
 
 
+class Key(NamedTuple):
+    """A key of the vault; under one that was revoked only these publications of each device count."""
+
+    secret: bytes
+    until: dict[str, int] | None
+
+
 class Opened(NamedTuple):
     """What a vault holds, and what could not be read of it."""
 
@@ -85,7 +92,7 @@ def _vault_id(data: bytes) -> str:
     return found["id"]
 
 
-def _keys(folder: Path, vault: str, passphrase: str) -> dict[str, bytes]:
+def _keys(folder: Path, vault: str, passphrase: str) -> dict[str, Key]:
     named = [(int(found[1]), path) for path in sorted(folder.iterdir()) if (found := KEY.fullmatch(path.name))]
     greatest = max(number for number, _ in named)
     problem = Unreadable("there is no key")
@@ -98,7 +105,7 @@ def _keys(folder: Path, vault: str, passphrase: str) -> dict[str, bytes]:
     raise problem
 
 
-def _open_key(key: dict[str, Any], vault: str, number: int, passphrase: str) -> dict[str, bytes]:
+def _open_key(key: dict[str, Any], vault: str, number: int, passphrase: str) -> dict[str, Key]:
     if key["steno_key"] != 1 or key["vault"] != vault or key["n"] != number or key["kdf"]["name"] != "argon2id":
         raise Unreadable("a key of another version or vault")
     salt, cost = key["kdf"]["salt"], key["kdf"]["cost"]
@@ -115,17 +122,20 @@ def _open_key(key: dict[str, Any], vault: str, number: int, passphrase: str) -> 
         raise Unreadable("the passphrase is wrong")
     wrap = HKDFExpand(algorithm=SHA256(), length=32, info=b"steno key wrap").derive(master)
     plain = AESGCM(wrap).decrypt(bytes(12), base64.b64decode(key["wrapped"]), bound)
-    return {each["id"]: base64.b64decode(each["secret"]) for each in json.loads(plain)["keys"]}
+    return {each["id"]: Key(base64.b64decode(each["secret"]), each.get("until")) for each in json.loads(plain)["keys"]}
 
 
-def _content(sealed: bytes, name: str, vault: str, keys: dict[str, bytes]) -> list[Any]:
+def _content(sealed: bytes, name: str, vault: str, keys: dict[str, Key]) -> list[Any]:
     if sealed[:5] != b"STENO" or sealed[5:6] != b"\x01":
         raise Unreadable("no sealed object of this version")
-    secret = keys.get(sealed[6:18].decode("latin-1"))
-    if secret is None:
+    held = keys.get(sealed[6:18].decode("latin-1"))
+    if held is None:
         raise Unreadable("sealed with a key that is not known")
+    found = SEGMENT.fullmatch(name.removeprefix("log/"))
+    if held.until is not None and found is not None and int(found[3]) > held.until.get(found[1], 0):
+        raise Unreadable("it came under a key that had been revoked")
     info = _json(["steno object", 1, name])
-    key = HKDF(algorithm=SHA256(), length=32, salt=sealed[18:34], info=info).derive(secret)
+    key = HKDF(algorithm=SHA256(), length=32, salt=sealed[18:34], info=info).derive(held.secret)
     try:
         packed = AESGCM(key).decrypt(bytes(12), sealed[34:], _json(["steno object", 1, vault, name]))
     except InvalidTag as exc:

@@ -260,15 +260,18 @@ class Device:
     def start(self, **environment: str) -> Device:
         """Start the daemon and wait until it answers."""
         self.spawn(**environment)
-        process = self.daemon
-        assert process is not None
-
-        def answers() -> bool:
-            assert process.poll() is None, f"the daemon ended: {self.log()[-2000:]}"
-            return self._client_of(process) is not None
-
-        until(answers, "the daemon answers")
+        until(self.answers, "the daemon answers")
         return self
+
+    def runs(self) -> bool:
+        """Say whether the daemon that was started here still runs."""
+        return self.daemon is not None and self.daemon.poll() is None
+
+    def answers(self) -> bool:
+        """Say whether the daemon that was started here answers by now; it must not have ended."""
+        assert self.runs(), f"the daemon ended: {self.log()[-2000:]}"
+        assert self.daemon is not None
+        return self._client_of(self.daemon) is not None
 
     def spawn(self, **environment: str) -> Process:
         """Start the daemon's process and do not wait."""

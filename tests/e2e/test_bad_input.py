@@ -440,11 +440,11 @@ def test_a_config_that_cannot_be_read_is_a_problem_in_the_status(lonely: Device)
 
 def test_what_waits_to_be_sent_makes_the_status_incomplete(place: Path):
     device = Device(place / "home", remote=place / "remote").make(found=True)
-    device.steno("status")
+    assert device.json("status")["vault"]["pending_segments"] == 0
     device.steno("create", "--id", "x")
-    device.steno("status", code=8)
+    assert "1 change not sent yet" in device.steno("status", code=8).out
     device.steno("sync")
-    device.steno("status")
+    assert "not sent yet" not in device.steno("status").out
 
 
 def test_a_sync_without_a_daemon_takes_the_files_too(place: Path):

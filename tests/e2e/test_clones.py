@@ -82,3 +82,23 @@ def test_a_home_that_is_put_back_as_it_was_catches_up_and_keeps_its_id(homes: Ho
     assert desktop.contents(SESSION) == ["before", "after the copy", "since"]
     with older.store() as store:
         assert store.device == device
+
+
+def test_a_copy_says_what_a_purge_leaves_under_its_former_id_and_how_that_goes(homes: Homes, tmp_path: Path):
+    laptop, _ = homes
+    copy = laptop.copy(tmp_path / "copy")
+    write(laptop, "of the laptop")
+    write(copy, "of the copy")
+    laptop.sync_here()
+    with copy.store() as store:
+        former = store.device
+    copy.steno("sync")
+    done = copy.steno("purge", SESSION, "--yes")
+    retire = f"`steno devices retire {former}`"
+    assert f"sent under its former id {former} goes when a home that still has this id syncs" in done.err
+    assert retire in done.err
+    copy.steno("sync")
+    assert retire in copy.steno("status").out
+    copy.steno("devices", "retire", former, "--yes")
+    assert retire not in copy.steno("status").out
+    assert [path.name for path in (tmp_path / "remote" / "log").iterdir() if path.name.startswith(former)] == []

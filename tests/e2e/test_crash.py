@@ -200,6 +200,22 @@ def heal(both: Pair, at: str) -> None:
     assert laptop.contents(SESSION) == desktop.contents(SESSION) == ["one", "two", "three"]
 
 
+def retire(both: Pair, at: str) -> None:
+    laptop, desktop = both
+    with desktop.store(write=True) as store:
+        store.append(SESSION, NewMessage(role="user", content="of the desktop"))
+        gone = store.device
+    desktop.sync_here()
+    dies(laptop, "devices", "retire", gone, "--yes", at=at)
+    laptop.steno("devices", "retire", gone, "--yes")
+    assert [each.name for each in (laptop.folder / "log").iterdir() if each.name.startswith(gone)] == []
+    [found] = [each for each in laptop.json("devices") if each["id"] == gone]
+    assert found["retired"]
+    fresh = Device(laptop.place.with_name("fresh"), remote=laptop.folder).make()
+    fresh.sync_here()
+    assert fresh.contents(SESSION) == ["one", "two", "of the desktop"]
+
+
 def write_new(both: Pair, at: str) -> None:
     laptop, _ = both
     with laptop.store(write=True) as store:
@@ -612,6 +628,9 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "push.acknowledged": [push],
     "device.put": [push],
     "heal.ended": [heal],
+    "retire.healed": [retire],
+    "retire.told": [retire],
+    "retire.deleted": [retire],
     "rewrite.announced": [write_again],
     "rewrite.put": [write_again],
     "rewrite.replaced": [write_again],

@@ -78,6 +78,7 @@ def test_a_daemon_that_stopped_leaves_neither_socket_nor_address(lonely: Device)
 def test_an_idle_daemon_stops_in_time(lonely: Device):
     lonely.start()
     stops_in_time(lonely)
+    assert lonely.steno("daemon", "status", code=1).err.startswith("Error: no daemon is running")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from steno.storage.database import wall_ms
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
 from steno.tests.unit.test_settling import tell
@@ -119,8 +120,8 @@ def test_the_examples_of_the_maintenance_page_work(home: Path):
     block, rebuild = _blocks("docs/maintenance.md", "sh")
     done = _run(f"steno init >/dev/null; steno create --id s >/dev/null\n{block}\nsteno list", home)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Saved 1 sessions with 0 messages") == 2
-    assert "Restored 1 sessions" in done.stdout
+    assert done.stdout.count("Saved 1 session with 0 messages") == 2
+    assert "Restored 1 session with" in done.stdout
     assert len(list((home / "device" / "backups").iterdir())) == 2
     done = _run(f'steno files rebuild; rm "$STENO_HOME"/steno.db*\n{rebuild}\nsteno show s', home)
     assert done.returncode == 0, done.stderr
@@ -129,10 +130,11 @@ def test_the_examples_of_the_maintenance_page_work(home: Path):
 
 def test_the_examples_of_the_vault_page_work(home: Path):
     blocks = [block.replace("/media/usb/steno", f"{home}/usb") for block in _blocks("docs/vault.md", "sh")]
-    make, join, pair, passwd, rotate, revoke, look, leave, delete = blocks
+    make, join, stays, share, pair, passwd, rotate, revoke, look, spare, leave, delete = blocks
     script = [
         FIELD,
         make,
+        f"{stays}steno sync; {share}steno sync",
         f"export STENO_HOME={home}/second\n{join}steno show notes",
         pair.replace("steno pair", "steno pair --no-wait --json > offer"),
         f"export STENO_HOME={home}/third",
@@ -146,6 +148,7 @@ def test_the_examples_of_the_vault_page_work(home: Path):
         f"STENO_HOME={home}/second STENO_PASSPHRASE='a third one' steno join {home}/usb",
         f"STENO_HOME={home}/second steno sync",
         look,
+        spare,
         leave,
         f"export STENO_HOME={home}/second",
         delete.replace("delete", "delete $(field vault second/vault.json)"),
@@ -160,7 +163,7 @@ def test_the_examples_of_the_vault_page_work(home: Path):
 
 
 def test_the_examples_of_the_conflicts_page_work(home: Path):
-    settling, history, syncing = _blocks("docs/conflicts.md", "sh")
+    settling, _, history, syncing = _blocks("docs/conflicts.md", "sh")
     assert _run(f"steno init --remote {home}/usb", home).returncode == 0
     with Store(home / "device" / "steno.db") as here, Store(home / "other.db") as there:
         here.create(id="k3v9", title="First")
@@ -177,6 +180,25 @@ def test_the_examples_of_the_conflicts_page_work(home: Path):
     done = _run(f"{history}\nsteno sync\n{synced}", home)
     assert done.returncode == 0, done.stderr
     assert "What was here is kept in" in done.stdout
+
+
+def test_the_examples_of_splitting_work(home: Path):
+    [*first, last] = _blocks("docs/conflicts.md", "sh")[1].splitlines()
+    assert _run("steno init", home).returncode == 0
+    with (
+        Store(home / "device" / "steno.db") as here,
+        Store(home / "other.db", now_ms=lambda: wall_ms() + 5) as there,  # what it writes is the later one
+    ):
+        here.create(id="k3v9", title="First")
+        for commands, message in ((first, "m-1"), ([last], "m-018f3a2b1c9d")):
+            tell(here, there)
+            for store, written in ((here, f"{message}-here"), (there, message)):
+                store.append("k3v9", NewMessage(id=written, role="user", content="text"))
+            tell(there, here)
+            done = _run("\n".join(commands), home)
+            assert done.returncode == 0, done.stderr
+            assert "Moved 1 message of k3v9" in done.stdout
+            assert [each.id for each in here.messages("k3v9")][-1] == f"{message}-here"
 
 
 def test_the_examples_of_the_sql_page_work(home: Path):

@@ -499,6 +499,7 @@ def test_a_save_that_drops_most_lines_of_a_short_session_is_meant(device: Device
     editors.in_place(path, data[: behind(data, 3)])
     settles(device, made, path, "message 0", "message 1")
     others.are_untouched()
+    assert ever_deleted(device, made) == 8
 
 
 def test_what_an_editor_writes_into_a_file_that_was_replaced_meanwhile_is_not_lost(device: Device):

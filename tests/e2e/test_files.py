@@ -154,6 +154,7 @@ def test_a_removed_line_deletes_its_message(device: Device):
     kept = [each for each in path.read_text(encoding="utf-8").splitlines(keepends=True) if '"two"' not in each]
     in_place(path, "".join(kept))
     both_show(device, made, path, "one", "three")
+    assert device.json("show", made)["message_count"] == 2
 
 
 def test_a_changed_header_is_an_edit(device: Device):
@@ -192,6 +193,7 @@ def test_a_file_moved_to_a_new_folder_stays_the_session(device: Device):
     path.rename(moved)
     append(device, made, "two")
     both_show(device, made, moved, "one", "two")
+    assert not path.exists()
     in_place(moved, moved.read_text(encoding="utf-8").replace('"content":"two"', '"content":"2"'))
     both_show(device, made, moved, "one", "2")
 
@@ -205,6 +207,7 @@ def test_a_copied_file_becomes_a_new_session(device: Device):
     in_place(copy, copy.read_text(encoding="utf-8").replace('"content":"one"', '"content":"copied"'))
     both_show(device, other, copy, "copied")
     both_show(device, made, path, "one")
+    assert (device.contents(made), device.contents(other)) == (["one"], ["copied"])
 
 
 def test_a_file_without_header_becomes_a_session(device: Device):
@@ -212,6 +215,7 @@ def test_a_file_without_header_becomes_a_session(device: Device):
     path.write_text(line("hello") + line("there"), encoding="utf-8")
     made = until(lambda: _id(path), "the file has a header")
     both_show(device, made, path, "hello", "there")
+    assert device.json("show", made)["title"] == "hello"
 
 
 def test_a_malformed_file_is_left_alone_named_and_taken_when_it_is_mended(device: Device):

@@ -168,7 +168,7 @@ def test_it_is_not_done_without_a_yes_where_nobody_can_be_asked(apart: Pair):
 def test_force_goes_with_pull_alone(apart: Pair):
     laptop, _ = apart
     for wrong in (["--force"], ["--force", "--push"], ["--force", "--pull", "--push"], ["--yes"]):
-        laptop.steno("sync", *wrong, code=2)
+        assert "sync --help" in laptop.steno("sync", *wrong, code=2).err
 
 
 def test_push_alone_sends_and_takes_nothing_in(apart: Pair):

@@ -17,8 +17,9 @@ from steno.tests.e2e.hung_mount import HungMount
 Pair = tuple[Device, Device]
 
 IMPATIENT = (
-    "import sys; from steno.daemon import app; from steno.sync.vault import opendal_remote as remote\n"
-    "app.TIMEOUT_S = remote.TIMEOUT_S = remote.TRANSFER_TIMEOUT_S = 0.5\n"
+    "import sys; from steno.daemon import vault_job as job\n"
+    "from steno.sync.vault import opendal_remote as remote, pulling\n"
+    "job.TIMEOUT_S = pulling.TIMEOUT_S = remote.TIMEOUT_S = remote.TRANSFER_TIMEOUT_S = 0.5\n"
     "from steno.cli.main import main; sys.exit(main(sys.argv[1:]))"
 )
 """A program that waits half a second for a disk."""

@@ -73,6 +73,7 @@ def test_a_file_that_was_removed_unheard_deletes_its_session(device: Device):
     with deaf(device):
         path.unlink()
     until(lambda: device.title(made) is None, "the session is deleted")
+    assert "session not found" in device.steno("show", made, code=3).err
 
 
 def test_what_happens_in_a_folder_that_was_made_unheard_is_heard(device: Device):
@@ -84,3 +85,4 @@ def test_what_happens_in_a_folder_that_was_made_unheard_is_heard(device: Device)
     until(device.settled, "nothing is pending")
     (folder / "b.jsonl").write_text('{"role":"user","content":"two"}\n')
     until(lambda: len(device.everything()) == 2, "the next one became one too")
+    assert sorted(device.contents(each) for each in device.everything()) == [["one"], ["two"]]

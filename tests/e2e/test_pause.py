@@ -64,3 +64,51 @@ def test_a_pause_ends_by_itself(both: Pair):
     append(laptop, "later")
     until(laptop.settled, "it is sent")
     laptop.stop()
+
+
+def test_what_is_written_while_news_from_elsewhere_wait_as_well_is_sent_afterwards(both: Pair):
+    laptop, desktop = both
+    laptop.start()
+    until(laptop.settled, "nothing is pending")
+    laptop.steno("pause-sync")
+    with desktop.store(write=True) as store:
+        store.create(id="of the desktop")
+    desktop.sync_here()
+    append(laptop, "written meanwhile")
+    laptop.steno("pause-sync", "--off")
+    until(lambda: laptop.settled() and len(laptop.everything()) == 2, "all is sent and taken in")
+    laptop.stop()
+
+
+def test_on_a_connection_that_costs_what_is_written_is_sent_and_nothing_else_is_asked(both: Pair):
+    laptop, desktop = both
+    append(laptop, "before")
+    assert "spares the connection until" in laptop.steno("metered", "2h").out
+    laptop.start()
+    until(laptop.settled, "the first sync is done")
+    before = laptop.requests()
+    append(laptop, "written meanwhile")
+    until(laptop.settled, "it is sent")
+    assert {verb: count - before.get(verb, 0) for verb, count in laptop.requests().items()} == {
+        **dict.fromkeys(before, 0), "put": 1
+    }  # fmt: skip
+    assert laptop.status()["vault"]["metered_until"] is not None
+    assert "Metered:    the daemon spares the connection until" in laptop.steno("status").out
+    desktop.sync_here()
+    assert desktop.contents("s") == ["before", "written meanwhile"]
+    assert laptop.steno("metered", "--off").out == "The daemon syncs as ever.\n"
+    until((laptop.folder / "devices").is_dir, "what waited is done")
+    laptop.stop()
+
+
+def test_the_history_of_a_new_device_waits_until_a_sync_is_asked_for(both: Pair):
+    laptop, desktop = both
+    laptop.publish_here("s", segments=9)
+    desktop.steno("metered")
+    desktop.start()
+    until(desktop.settled, "the first sync is done")
+    assert desktop.contents("s") == []
+    assert "(9 objects): `steno sync` takes it in" in desktop.steno("status").out
+    desktop.steno("sync")
+    assert len(desktop.contents("s")) == 9
+    desktop.stop()

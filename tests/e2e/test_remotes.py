@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import pytest
 
 from steno.tests.e2e.device import Device, equal, until
 from steno.tests.server_fixtures import RCLONE_SETTINGS, S3_SETTINGS, need
-from steno.tests.servers import Server
+from steno.tests.servers import Server, start_syncthing, syncthing_home
 
 pytestmark = pytest.mark.usefixtures("forked")
 Make = Callable[[str, str], Device]
@@ -74,18 +75,14 @@ def test_what_a_service_was_given_is_no_secret_of_its_own(url: str, make: Make):
         assert not any(value in shown for name, value in settings.items() if "PASSWORD" in name or "SECRET" in name)
 
 
-def test_a_folder_that_is_replicated_by_unison_is_a_remote(place: Path, make: Make):
-    need("unison", package="unison")
-    first, second = place / "one", place / "two"
-
-    def replicate() -> None:
-        options = ["-batch", "-silent", "-perms", "0", "-ignore", "Name .tmp"]
-        seen = {"HOME": str(place), "UNISON": str(place / "unison"), "PATH": "/usr/bin:/bin"}
-        subprocess.run(["unison", str(first), str(second), *options], env=seen, check=True, capture_output=True)
-
+def _talk_over_replicas(
+    make: Make, first: Path, second: Path, *, begin: Callable[[], object], replicate: Callable[[], object]
+) -> None:
+    """Append here and there where each device has a folder of its own, and see each arrive."""
     laptop = make("a", str(first))
     second.mkdir()
-    replicate()
+    begin()
+    until(lambda: (second / "vault.json").exists() and [*second.glob("keys/1.*")], "the vault is on the desktop")
     desktop = make("b", str(second))
     for device in (laptop, desktop):
         device.start()
@@ -99,6 +96,34 @@ def test_a_folder_that_is_replicated_by_unison_is_a_remote(place: Path, make: Ma
     replicate()
     until(lambda: laptop.contents(session) == ["from the laptop", "and back"], "the answer is on the laptop")
     assert equal(laptop, desktop)
+
+
+def test_a_folder_that_is_replicated_by_unison_is_a_remote(place: Path, make: Make):
+    need("unison", package="unison")
+    first, second = place / "one", place / "two"
+
+    def replicate() -> None:
+        options = ["-batch", "-silent", "-perms", "0", "-ignore", "Name .tmp"]
+        seen = {"HOME": str(place), "UNISON": str(place / "unison"), "PATH": "/usr/bin:/bin"}
+        subprocess.run(["unison", str(first), str(second), *options], env=seen, check=True, capture_output=True)
+
+    _talk_over_replicas(make, first, second, begin=replicate, replicate=replicate)
+
+
+def test_a_folder_that_is_replicated_by_syncthing_is_a_remote(place: Path, make: Make):
+    need("syncthing", package="syncthing")
+    first, second = place / "one", place / "two"
+    ids = {side: syncthing_home(place / f"syncthing-{side.name}") for side in (first, second)}
+    with ExitStack() as running:
+
+        def begin() -> None:
+            at = "dynamic"
+            for side, other in ((first, second), (second, first)):
+                home = place / f"syncthing-{side.name}"
+                server = start_syncthing(side, home=home, own=ids[side], other=ids[other], at=at)
+                at = running.enter_context(server).url
+
+        _talk_over_replicas(make, first, second, begin=begin, replicate=lambda: None)
 
 
 @pytest.mark.fault(13)

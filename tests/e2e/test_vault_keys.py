@@ -150,6 +150,24 @@ def test_after_a_rotation_daemons_follow_by_themselves_and_old_data_is_readable(
     assert equal(late, laptop)
 
 
+def test_what_was_done_to_the_vault_is_printed_for_programs_too(pair: Pair):
+    laptop, desktop = pair
+    write(desktop, "s")
+    laptop.sync_here()
+    vault, url, device = vault_of(laptop), str(remote_of(laptop)), desktop.json("devices")[0]["id"]
+    changed = laptop.steno("vault", "passwd", "--json", STENO_PASSPHRASE=NEW).json
+    assert changed == {"vault": vault, "changed": True}
+    rotated = laptop.steno("vault", "rotate", "--json", STENO_PASSPHRASE=NEW).json
+    assert (rotated["vault"], rotated["revoked"]) == (vault, False)
+    assert laptop.json("devices", "retire", device) == {"retired": device}
+    assert laptop.json("metered", "--off") == {"metered_until": None}
+    assert laptop.json("pause-sync", "2h")["paused_until"] is not None
+    assert laptop.json("remote", "set", url) == {"vault": vault, "remote": url}
+    assert laptop.json("vault", "leave") == {"left": vault, "remote": url, "passphrase": None}
+    deleted = desktop.json("vault", "delete", vault)
+    assert deleted == {"deleted": vault, "remote": url, "foreign": []}
+
+
 def test_a_rotation_needs_the_present_passphrase(pair: Pair):
     before = objects(pair[0]), pair[0].home.vault_file.read_bytes()
     assert pair[0].steno("vault", "rotate", code=7, STENO_PASSPHRASE="wrong").out == ""
@@ -174,6 +192,31 @@ def test_after_a_revocation_a_running_device_is_told_and_goes_on_when_it_has_joi
     laptop.steno("sync")
     assert sorted(laptop.everything()) == ["before", "waits"]
     desktop.stop()
+
+
+@pytest.mark.fault(27)
+def test_a_stolen_copy_of_a_home_that_goes_on_writing_brings_nothing_in(pair: Pair):
+    laptop, desktop = pair
+    write(desktop, "before")
+    laptop.steno("sync")
+    thief = desktop.copy(desktop.place.with_name("t"), remote=laptop.remote)
+    laptop.steno("vault", "rotate", "--revoke", STENO_PASSPHRASE=NEW)
+    thief.steno("create", "--id", "planted")
+    thief.steno("sync", "--push")
+    desktop.steno("create", "--id", "its own")
+    assert "steno join URL" in laptop.steno("sync", code=8).err
+    (other,) = [each for each in laptop.json("devices") if not each["this"]]
+    assert other["set_aside"] > 0
+    assert "revoked key" in laptop.steno("devices").out
+    assert "revoked" in laptop.steno("verify", code=8).err
+    assert sorted(laptop.everything()) == ["before"]
+
+    late = fresh(laptop, "late")
+    for device in (desktop, late):
+        device.steno("join", str(laptop.remote), STENO_PASSPHRASE=NEW)
+    for device in (desktop, laptop, late):
+        assert "revoked" in device.steno("sync", code=8).err
+        assert sorted(device.everything()) == ["before", "its own"]
 
 
 @pytest.mark.fault(26)
@@ -268,6 +311,18 @@ def test_a_vault_that_holds_what_was_not_taken_in_is_deleted_only_by_force(pair:
     assert objects(laptop) == before
     laptop.steno("vault", "delete", vault_of(laptop), "--force")
     assert objects(laptop) == set()
+
+
+def test_what_is_gone_from_the_remote_is_named_and_a_repair_sends_it_again(pair: Pair):
+    laptop, _ = pair
+    write(laptop, "s")
+    [name] = [name for name in objects(laptop) if name.startswith("log/")]
+    (remote_of(laptop) / name).unlink()
+    done = laptop.steno("verify", code=8)
+    assert name in done.err
+    assert "`steno repair`" in done.err.splitlines()[-1]
+    laptop.steno("repair")
+    laptop.steno("verify")
 
 
 def test_where_the_remote_is_empty_nothing_is_called_deleted(pair: Pair):

@@ -26,9 +26,9 @@ class Counted(NamedTuple):
 
 # The daemon of the command line, but that it polls the folder as it polls a remote that cannot be watched.
 POLLING = (
-    "import sys; from steno.daemon import app\n"
+    "import sys; from steno.daemon.vault_job import VaultJob\n"
     "async def unwatched(*_): return False\n"
-    "app.Daemon._watch_remote = unwatched\n"
+    "VaultJob._watch = unwatched\n"
     "from steno.cli.main import main; sys.exit(main(['daemon', 'run']))"
 )
 

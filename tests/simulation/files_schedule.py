@@ -1,4 +1,4 @@
-"""What may happen at a directory, in what order, and the shortest order in which something goes wrong.
+"""What may happen at a directory, in what order.
 
 A step is a name with numbers and words, read as the state needs them (the third file means one of those that are
 there), so any part of a schedule is a schedule. One seed gives one schedule, whatever else runs.
@@ -7,7 +7,6 @@ there), so any part of a schedule is a schedule. One seed gives one schedule, wh
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -348,32 +347,13 @@ def _update(desk: Desk, session: str, what: str, number: int, text: str) -> None
 # Shrinking
 
 
-def shortest(steps: list[Step], fails: Callable[[list[Step]], bool], *, seconds: float) -> list[Step]:
-    """The shortest and plainest part of a schedule that is found to fail as well."""
-    deadline = time.monotonic() + seconds
-    found = True
-    while found and time.monotonic() < deadline:
-        found = False
-        for plainer in (*_shorter(steps), *_plainer(steps)):
-            if time.monotonic() > deadline:
-                break
-            if len(plainer) <= len(steps) and _size(plainer) < _size(steps) and fails(plainer):
-                steps, found = plainer, True
-    return steps
-
-
-def _size(steps: list[Step]) -> int:
+def size(steps: list[Step]) -> int:
+    """How much there is to read, and of how many desks."""
     return len(repr(steps)) + sum(each.desk == "b" for each in steps)
 
 
-def _shorter(steps: list[Step]) -> Iterator[list[Step]]:
-    size = len(steps)
-    while size := size // 2:
-        for start in range(len(steps) - size, -1, -size):
-            yield steps[:start] + steps[start + size :]
-
-
-def _plainer(steps: list[Step]) -> Iterator[list[Step]]:
+def plainer(steps: list[Step]) -> Iterator[list[Step]]:
+    """The same steps, one of them with a plainer value or at the first desk."""
     for at, step in enumerate(steps):
         for how in _plainer_values(step.how):
             yield [*steps[:at], step._replace(how=how), *steps[at + 1 :]]

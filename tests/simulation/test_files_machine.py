@@ -18,13 +18,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from steno.tests.simulation.failing import Failure, folder_in_memory, told
 from steno.tests.simulation.files_desk import World
 from steno.tests.simulation.files_mutants import MUTANTS, Mutant
-from steno.tests.simulation.files_schedule import Step, play, schedule, shortest
+from steno.tests.simulation.files_schedule import Step, plainer, play, schedule, size
 from steno.tests.simulation.files_wiring import template, wired
 
 STEPS = int(os.environ.get("STENO_STEPS", "20000"))
@@ -33,14 +33,6 @@ FIND = bool(os.environ.get("STENO_FIND"))
 PARTS = 4
 STEPS_TO_NOTICE = STEPS if FIND else 2000
 SHRINKING_S = 45
-
-
-class Failure(NamedTuple):
-    """What went wrong with the steps of a seed."""
-
-    seed: int
-    steps: list[Step]
-    error: BaseException
 
 
 class Room:
@@ -64,7 +56,7 @@ class Room:
             shutil.rmtree(place)
         return None
 
-    def first_failure(self, seeds: Iterator[int], *, steps: int, says: str = "") -> Failure | None:
+    def first_failure(self, seeds: Iterator[int], *, steps: int, says: str = "") -> Failure[Step] | None:
         """Play the schedules of seeds until so many steps are done, or one of them goes wrong and ``says`` so."""
         done = 0
         for seed in seeds:
@@ -77,31 +69,15 @@ class Room:
                 return None
         return None
 
-    def told(self, failure: Failure, *, seconds: float = SHRINKING_S) -> str:
+    def told(self, failure: Failure[Step], *, seconds: float = SHRINKING_S) -> str:
         """The seed of a failure and the shortest list of steps that fails in the same place."""
-        place = _place(failure.error)
-
-        def fails(steps: list[Step]) -> bool:
-            error = self.fails(steps)
-            return error is not None and _place(error) == place
-
-        steps = shortest(failure.steps, fails, seconds=seconds)
-        listed = "".join(f"\n    {step!r}," for step in steps)
-        return f"seed {failure.seed}: {self.fails(steps)!r} after\n[{listed}\n]"
-
-
-def _place(error: BaseException) -> tuple[type[BaseException], int]:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return type(error), trace.tb_lineno if trace else 0
+        return told(failure, self.fails, plainer=plainer, size=size, seconds=seconds)
 
 
 @pytest.fixture
 def room() -> Iterator[Room]:
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        room = Room(Path(folder))
+    with folder_in_memory() as folder:
+        room = Room(folder)
         with wired(lambda: room.world):
             yield room
 

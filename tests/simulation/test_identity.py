@@ -8,7 +8,6 @@ that nobody deleted knowingly, no edit is gone that nobody replaced knowingly, a
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import shutil
@@ -23,12 +22,9 @@ from steno.storage import identity as restamping
 from steno.storage.model import NewMessage
 from steno.storage.purge import purge_history, purge_message, purge_session
 from steno.storage.registers import Known
-from steno.storage.rows import HIDDEN_FOR_EVER, TOMBSTONE
 from steno.storage.sqlite import dbapi
-from steno.storage.stamps import BY_HAND
-from steno.storage.state import find_message, load
 from steno.storage.store import Store
-from steno.sync.vault import compaction, engine, lease
+from steno.sync.vault import compaction, intake, lease, sending
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.identity import Verdict
 from steno.sync.vault.memory_remote import MemoryRemote
@@ -36,16 +32,13 @@ from steno.sync.vault.names import VAULT, SegmentName
 from steno.sync.vault.ranges import Ranges
 from steno.sync.vault.seal import Keyring, VaultKey
 from steno.sync.vault.vault import vault_json
+from steno.sync.vault.work import directly
+from steno.tests.simulation.deeds import Deeds, Field, Write, edit_text, here
 from steno.tests.simulation.test_stores_converge import NATIVE, SESSIONS, state, step
 
 VAULT_ID, KEYRING = "vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
 START_MS = 1_700_000_000_000
 SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "120"))
-
-Place = tuple[str, str]
-"""A session and a message of it."""
-Field = tuple[str, str | None, str]
-"""A session, a message of it or None, and the path of a register."""
 
 
 class Crash(BaseException):
@@ -63,15 +56,10 @@ class World:
         self.looks_first = seed % 2 == 0
         """Whether nobody publishes without having looked: then no number is given twice."""
         self.crash_share = self.rng.choice([0.0, 0.2])
-        self.actions = itertools.count(1)
-        self.acts: dict[int, tuple[set[Place], set[Place]]] = {}
-        """By action: the messages that were written, and those that were hidden or purged."""
-        self.authors: dict[Place, str] = {}
+        self.deeds = Deeds()
         self.undone: set[tuple[Path, str]] = set()
         """The homes, with the sessions, that were put back before they wrote there, and those that purged them."""
         self.purged: set[tuple[Path, str]] = set()
-        self.edits: dict[str, tuple[Field, int]] = {}
-        self.replaced_by: dict[str, set[int]] = {}
         self.sent: set[int] = set()
         self.lost: set[int] = set()
 
@@ -99,6 +87,7 @@ class Home:
             keyring=KEYRING,
             now_ms=self._now,
             draw=self.world.rng.randbytes,
+            beside=directly,
         )
 
     def copied(self, path: Path) -> Home:
@@ -121,72 +110,42 @@ class Home:
         shutil.copy(path, self.path)
         gone = self.acts - acts
         self.world.lost |= gone - self.world.sent
-        self.world.undone |= {(self.path, session) for action in gone for session, _ in self.world.acts[action][0]}
+        self.world.undone |= {
+            (self.path, session) for action in gone for session, _ in self.world.deeds.acts[action].written
+        }
         self.acts = set(acts)
         self.open()
 
     def act(self) -> None:
         """One write, and what it replaced and hid."""
-        action = next(self.world.actions)
-        before, visible, fields = self.here(), self.shown(), self.open_edits()
-        self._write(action)
-        gone = (visible - self.shown()) | (before - self.here())
-        self.acts.add(action)
-        self.world.acts[action] = (self.here() - before, gone)
-        self.world.authors |= dict.fromkeys(self.here() - before, self.store.device)
-        for text in fields - self.open_edits():
-            self.world.replaced_by[text].add(action)
+        write, edits = self._drawn()
+        self.acts.add(self.world.deeds.act(self.store, write, edits=edits))
 
-    def _write(self, action: int) -> None:
+    def _drawn(self) -> tuple[Write, Field | None]:
         store, rng = self.store, self.world.rng
         session = rng.choice(SESSIONS)
         row, choice = store.find(session), rng.random()
         rows = [] if row is None else list(store.message_rows(row.no))
         if row is None or row.hidden or choice < 0.5:
-            step(self, rng)  # pyright: ignore[reportArgumentType]  all that it asks for is here
-        elif choice < 0.62:
-            self._edits(action, (session, None, "title"))
-            store.update(session, fields={"title": f"edit {action}"})
-        elif choice < 0.75 and rows:
+            return lambda *_: step(self, rng), None  # pyright: ignore[reportArgumentType]  all that it asks for is here
+        if choice < 0.62:
+            return lambda store, at: store.update(session, fields={"title": edit_text(at)}), (session, None, "title")
+        if choice < 0.75 and rows:
             message = rng.choice(rows).id
-            self._edits(action, (session, message, "content"))
-            store.edit_message(session, message, {"content": f"edit {action}"})
-        elif choice < 0.9:
-            store.append(session, NewMessage(role="user", content=f"said {action}"))
-        elif choice < 0.93 and rows:
-            purge_message(store, session, rng.choice(rows).id)
-        elif choice < 0.95:
-            purge_session(store, session)
-            self.world.purged.add((self.path, session))
-        elif choice < 0.97:
-            purge_history(store, session)
+            edited: Write = lambda store, at: store.edit_message(session, message, {"content": edit_text(at)})  # noqa: E731
+            return edited, (session, message, "content")
+        ways: list[tuple[float, Write]] = [
+            (0.9, lambda store, at: store.append(session, NewMessage(role="user", content=f"said {at}"))),
+            (0.93 if rows else 0, lambda store, _: purge_message(store, session, rng.choice(rows).id)),
+            (0.95, lambda store, _: self._purge(store, session)),
+            (0.97, lambda store, _: purge_history(store, session)),
+            (1, lambda *_: None),
+        ]
+        return next(write for upto, write in ways if choice < upto), None
 
-    def _edits(self, action: int, field: Field) -> None:
-        self.world.edits[f"edit {action}"] = (field, action)
-        self.world.replaced_by[f"edit {action}"] = set()
-
-    def here(self) -> set[Place]:
-        """Every message that is here and not purged, hidden or not."""
-        sql = "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session WHERE m.hidden < ?"
-        return set(self.store.execute(sql, (HIDDEN_FOR_EVER,)).fetchall())
-
-    def shown(self) -> set[Place]:
-        return {(each.id, found.id) for each in list(self.store.sessions()) for found in self.store.messages(each.id)}
-
-    def open_edits(self) -> set[str]:
-        """The edits that stand, shown or in conflict."""
-        return {text for text, (field, _) in self.world.edits.items() if text in self._open(field)}
-
-    def _open(self, field: Field) -> set[str]:
-        session, message, path = field
-        row = self.store.row(session)
-        if row is None or row.hidden == TOMBSTONE:
-            return set()
-        found = None if message is None else find_message(self.store, row.no, message)
-        if message is not None and found is None:
-            return set()
-        register = load(self.store, row.no, found, path)
-        return {value.text.decode().strip('"') for stamp, value in register.open.items() if stamp.rank == BY_HAND}
+    def _purge(self, store: Store, session: str) -> None:
+        purge_session(store, session)
+        self.world.purged.add((self.path, session))
 
     async def sync(self, part: str = "sync") -> bool:
         try:
@@ -239,29 +198,22 @@ def check(world: World, homes: list[Home], seed: int) -> None:
     """What must be true of every schedule."""
     states = [state(home.store) for home in homes]
     assert all(each == states[0] for each in states), f"seed {seed}: devices differ"
-    known = {action: each for action, each in world.acts.items() if action not in world.lost - world.sent}
-    written = set[Place]().union(*(each for each, _ in known.values()))
-    gone = set[Place]().union(*(each for _, each in known.values()))
-    here, shown = homes[0].here(), homes[0].shown()
-    kept = {message for _, message in here}
-    lost = {each for each in written - gone if each[1] not in kept and each[1] not in NATIVE}
+    deeds, store = world.deeds, homes[0].store
+    known = deeds.acts.keys() - (world.lost - world.sent)
+    kept = {message for _, message in here(store)}
+    lost = {each for each in deeds.lost(store, known) - deeds.gone if each[1] not in kept and each[1] not in NATIVE}
     # Of a session that somebody purges unknowingly the writer keeps its messages, if there still is that writer, and
     # if it was not the one who purged when it had forgotten them.
     writers = {device for home in homes for device in (home.store.device, *home.store.former_devices)}
     forgotten = {session for _, session in world.undone & world.purged}
-    lost = {each for each in lost if world.authors[each] in writers and each[0] not in forgotten}
+    lost = {each for each in lost if deeds.authors[each] in writers and each[0] not in forgotten}
     assert lost == set(), f"seed {seed}: messages are lost: {lost}"
     if world.looks_first:
-        hidden = {each for each in here - shown - gone if each[1] not in NATIVE}
+        hidden = {each for each in deeds.swallowed(store) if each[1] not in NATIVE}
         assert hidden == set(), f"seed {seed}: a deletion swallowed what its writer had not seen"
-    assert twice(homes[0].store) == set(), f"seed {seed}: messages are doubled"
-    standing = homes[0].open_edits()
-    for text, ((session, message, _), action) in world.edits.items():
-        if action not in known or world.replaced_by[text] & known.keys():
-            continue
-        row = homes[0].store.row(session)
-        purged = row is None or row.purged or (message is not None and (session, message) not in here)
-        assert purged or text in standing, f"seed {seed}: {text} is gone, and nobody replaced it knowingly"
+    assert twice(store) == set(), f"seed {seed}: messages are doubled"
+    gone = deeds.forgotten(store, known)
+    assert gone == set(), f"seed {seed}: {gone} are gone, and nobody replaced them knowingly"
     _check_logs(world, homes, seed)
 
 
@@ -295,9 +247,9 @@ def folder() -> Iterator[Path]:
 def simulated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def run(seed: int) -> None:
         world = World(seed)
-        for module in (engine, lease):
+        for module in (intake, sending, lease):
             monkeypatch.setattr(module, "step", world.step)
-        monkeypatch.setattr(engine, "SEGMENT_BYTES", world.rng.choice([200, 1000, 1 << 22]))
+        monkeypatch.setattr(sending, "SEGMENT_BYTES", world.rng.choice([200, 1000, 1 << 22]))
         monkeypatch.setattr(compaction, "FAN_IN", world.rng.choice([2, 3, 8]))
         monkeypatch.setattr(compaction, "GROWTH", world.rng.choice([1, 4]))
         place = folder / str(seed)

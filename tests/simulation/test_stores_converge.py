@@ -68,7 +68,7 @@ class Device:
 def state(store: Store) -> object:
     """Everything that equal devices agree on."""
     found = []
-    for row in store.execute("SELECT no, id, hidden FROM sessions ORDER BY id").fetchall():
+    for row in store.execute("SELECT no, id, hidden FROM sessions WHERE NOT local_only ORDER BY id").fetchall():
         if row[2] == TOMBSTONE:
             stone = session_row(store, row[0])
             purged = load(store, row[0], None, PURGED)

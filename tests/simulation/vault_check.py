@@ -12,11 +12,12 @@ from typing import Any
 from steno.storage.identity import is_written_since
 from steno.storage.model import NewMessage
 from steno.sync.vault import compaction
-from steno.sync.vault.engine import SyncReport
 from steno.sync.vault.names import LOG, SegmentName
 from steno.sync.vault.ranges import Ranges
+from steno.sync.vault.report import SyncReport
+from steno.tests.simulation.deeds import MARK, Place, here
 from steno.tests.simulation.test_stores_converge import state
-from steno.tests.simulation.vault_world import MARK, NATIVE, Device, Place, World, keys_again
+from steno.tests.simulation.vault_world import NATIVE, Device, World, keys_again
 
 ROUNDS = 14
 REST_MS, LONG_MS = 3 * 3_600_000, 20 * 86_400_000
@@ -45,7 +46,8 @@ def check_told(device: Device, report: SyncReport, part: str) -> None:
         missing = [gap for span in ranges.spans for gap in covered.get(other, Ranges()).missing(*span)]
         assert not missing, f"{device.name} is told done and the remote lacks {missing} of {other}"
     if part == "sync":
-        assert not is_written_since(store, *ledger.position), f"{device.name} is told done and has not sent all"
+        position = device.engine._log.position
+        assert not is_written_since(store, *position), f"{device.name} is told done and has not sent all"
 
 
 async def check_end(world: World) -> None:
@@ -60,12 +62,17 @@ async def check_end(world: World) -> None:
         for table in ("waiting", "gaps", "outbox"):
             assert device.store.one(f"SELECT count(*) FROM {table}")[0] == 0, f"{device.name} has a rest in {table}"
     fresh = world.join()
+    if not world.newer.isdisjoint(world.objects.whole):
+        report = await fresh.sync()
+        assert report is not None, "a fresh device of an earlier version cannot sync"
+        assert not report.complete, "a fresh device of an earlier version is told done"
+    fresh.becomes(world.newest_version)
     report = await fresh.sync()
     assert report is not None, "a fresh device cannot sync"
     assert report.complete, f"a fresh device is not complete: {report.problems}"
     check_told(fresh, report, "sync")
     assert state(fresh.store) == states[0], "a fresh device differs"
-    if len(world.acts) % 4 == 0:  # the same everywhere, and not for nothing
+    if len(world.deeds.acts) % 4 == 0:  # the same everywhere, and not for nothing
         await _check_requests(devices[0], fresh)
 
 
@@ -76,6 +83,7 @@ async def _come_to_rest(world: World) -> None:
     for device in world.live:
         device.calm()
         device.skew_ms = min(max(device.skew_ms, -50), 50)
+        device.becomes(world.newest_version)
     if world.are_keys_lost:
         await keys_again(world)
     if world.is_damaged or world.is_emptied:
@@ -101,34 +109,27 @@ async def _come_to_rest(world: World) -> None:
 
 
 def _check_writes(world: World, device: Device) -> None:
-    known = {action: each for action, each in world.acts.items() if action not in world.lost - world.sent}
-    written = set[Place]().union(*(each.written for each in known.values()))
-    gone = set[Place]().union(*(each.gone for each in world.acts.values()))
-    here, shown = device.here(), device.shown()
-    lost = {each for each in written - gone if each not in here and each[1] not in NATIVE}
-    # Of a session that somebody purges unknowingly the writer keeps its messages, if there still is that writer, and
-    # if it was not the one who purged when it had forgotten them.
+    store, deeds = device.store, world.deeds
+    known = deeds.acts.keys() - (world.lost - world.sent)
+    lost = {each for each in deeds.lost(store, known) if each[1] not in NATIVE}
+    # Of a session that somebody purges unknowingly the writer keeps the messages that nobody deleted, if there still is
+    # that writer, and if it was not the one who purged when it had forgotten them.
     purged = {session for _, session in world.purged}
-    kept = {message for _, message in here}
+    kept = {message for _, message in here(store)}
     writers = {one for each in world.live for one in (each.store.device, *each.store.former_devices)}
     forgotten = {session for _, session in world.undone & world.purged}
-    lost = {
-        each
-        for each in lost
-        if each[0] not in purged
-        or (each[1] not in kept and world.authors[each] in writers and each[0] not in forgotten)
-    }
+
+    def is_rescued(each: Place) -> bool:
+        is_left = each not in deeds.gone and each[0] not in forgotten
+        return is_left and deeds.authors[each] in writers
+
+    lost = {each for each in lost if each[0] not in purged or (each[1] not in kept and is_rescued(each))}
     assert not lost, f"messages are lost: {lost}"
     if not (world.is_copied and world.is_blind):
-        hidden = {each for each in here - shown - gone if each[1] not in NATIVE}
+        hidden = {each for each in deeds.swallowed(store) if each[1] not in NATIVE}
         assert not hidden, f"a deletion swallowed what its writer had not seen: {hidden}"
-    standing = device.open_edits()
-    for text, ((session, message, _), action) in world.edits.items():
-        if action not in known or world.replaced_by[text] & known.keys():
-            continue
-        row = device.store.row(session)
-        is_purged = row is None or row.purged or (message is not None and (session, message) not in here)
-        assert is_purged or text in standing, f"{text} is gone, and nobody replaced it knowingly"
+    gone = deeds.forgotten(store, known)
+    assert not gone, f"{sorted(gone)} is gone, and nobody replaced it knowingly"
 
 
 def _check_objects(world: World) -> None:
@@ -140,11 +141,11 @@ def _check_objects(world: World) -> None:
         own = sorted((name for name in names if name.device == device), key=lambda name: (name.first, name.last))
         breaks = sum(later.first != name.last + 1 for name, later in itertools.pairwise(own))
         assert len(own) <= compaction.MOST + 8 + breaks, f"{len(own)} objects of {device}"
-    purged = {place for each in world.acts.values() for place in each.purged}
+    purged = {place for each in world.deeds.acts.values() for place in each.purged}
     contents = b"".join(world.opened(name, data) for name, data in world.objects.whole.items() if name.startswith(LOG))
-    here = {message for device in world.live for _, message in device.here()}
-    for action, each in world.acts.items():
-        if each.written and each.written <= purged and not {message for _, message in each.written} & here:
+    kept = {message for device in world.live for _, message in here(device.store)}
+    for action, each in world.deeds.acts.items():
+        if each.written and each.written <= purged and not {message for _, message in each.written} & kept:
             assert f"<{action}> {MARK} said".encode() not in contents, f"what was purged still lies there: {action}"
 
 

@@ -10,29 +10,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from steno.tests.simulation.vault_schedule import Step, play, schedule, shortest, templates, wired
+from steno.tests.simulation.failing import Failure, folder_in_memory, told
+from steno.tests.simulation.vault_schedule import Step, plainer, play, schedule, size, templates, wired
 from steno.tests.simulation.vault_world import World
 
 SHRINKING_S = 45
 LONG_SHRINKING_S = 300
 EVERY_S = 60
-
-
-class Failure(NamedTuple):
-    """What went wrong with the steps of a seed."""
-
-    seed: int
-    steps: list[Step]
-    error: BaseException
 
 
 class Room:
@@ -61,7 +52,7 @@ class Room:
             shutil.rmtree(place)
         return None
 
-    def first_failure(self, seeds: Iterable[int], *, says: str = "") -> Failure | None:
+    def first_failure(self, seeds: Iterable[int], *, says: str = "") -> Failure[Step] | None:
         """Play the schedules of seeds until one of them goes wrong, and ``says`` so."""
         for seed in seeds:
             drawn = schedule(seed)
@@ -70,32 +61,16 @@ class Room:
                 return Failure(seed, drawn, error)
         return None
 
-    def told(self, failure: Failure, *, seconds: float = SHRINKING_S) -> str:
+    def told(self, failure: Failure[Step], *, seconds: float = SHRINKING_S) -> str:
         """The seed of a failure and the shortest list of steps that fails in the same place."""
-        place = _place(failure.error)
-
-        def fails(steps: list[Step]) -> bool:
-            error = self.fails(steps)
-            return error is not None and _place(error) == place
-
-        steps = shortest(failure.steps, fails, seconds=seconds)
-        listed = "".join(f"\n    {step!r}," for step in steps)
-        return f"seed {failure.seed}: {self.fails(steps)!r} after\n[{listed}\n]"
-
-
-def _place(error: BaseException) -> tuple[type[BaseException], int]:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return type(error), trace.tb_lineno if trace else 0
+        return told(failure, self.fails, plainer=plainer, size=size, seconds=seconds)
 
 
 @contextlib.contextmanager
 def opened() -> Generator[Room]:
-    """A room in memory, where there is some: thousands of commits wait for the disk otherwise."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base, prefix="steno-simulation-") as folder:
-        room = Room(Path(folder))
+    """A room in memory, and the engine wired to it."""
+    with folder_in_memory() as folder:
+        room = Room(folder)
         with wired(lambda: room.world):
             yield room
 
@@ -106,14 +81,14 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=int(time.time()) * 1000, help="the first one")
     given = parser.parse_args()
-    began = told = time.monotonic()
+    began = said = time.monotonic()
     print(f"from seed {given.seed}", flush=True)  # noqa: T201
     with opened() as room:
         for count, seed in enumerate(itertools.count(given.seed)):
             now = time.monotonic()
             is_over = now - began > given.hours * 3600
-            if count and (is_over or now - told > EVERY_S):
-                told = now
+            if count and (is_over or now - said > EVERY_S):
+                said = now
                 print(f"{count} schedules, {count * 60 / (now - began):.0f} a minute, up to {seed - 1}", flush=True)  # noqa: T201
             if is_over:
                 return 0

@@ -1,4 +1,4 @@
-"""What may happen to devices and their remote, in what order, and the shortest order in which something goes wrong.
+"""What may happen to devices and their remote, in what order.
 
 A step is a name with numbers and words, read as the state needs them (the third object means one of those that are
 there), so any part of a schedule is a schedule. One seed gives one schedule, whatever else runs.
@@ -12,7 +12,6 @@ import functools
 import logging
 import random
 import sys
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,28 +19,30 @@ from typing import Any, NamedTuple
 import pytest
 
 from steno.storage.apply import slices
+from steno.storage.change import VERSION
+from steno.storage.edit import Edit
 from steno.storage.forks import fork
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.purge import purge_deleted, purge_history, purge_message, purge_session
+from steno.storage.registers import text_of
 from steno.storage.rows import HIDDEN_FOR_EVER
 from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
-from steno.sync.vault import compaction, engine, healing, rotation
+from steno.sync.vault import compaction, healing, intake, rotation, sending
 from steno.sync.vault.names import LOG, VAULT
 from steno.tests.simulation import vault_world
+from steno.tests.simulation.deeds import MARK, Field, edit_text
 from steno.tests.simulation.vault_check import check_end, check_told
 from steno.tests.simulation.vault_world import (
-    MARK,
     NAMES,
     NATIVE,
     OUTAGES,
     REFUSALS,
     START_MS,
+    Copy,
     Device,
-    Field,
     World,
-    edit_text,
     flipped,
     new_key,
     new_passphrase,
@@ -54,14 +55,18 @@ WAITS_MS = [1, 20, 6_000, 400_000, 3_700_000, 7_500_000, DAY_MS]
 SKEWS_MS = [0, -50, 50, 9 * DAY_MS, -DAY_MS, -START_MS + 1000]
 """The last one is 1970."""
 SEGMENT_BYTES = [1 << 22, 200, 1000]
+ORDERS = [0, 1, 2, 3, 4]
 ROWS, FAN_INS, GROWTHS, MOSTS = [2000, 1, 3], [8, 2, 3], [4, 1], [32, 3, 6]
 FAULTS = ["unheard", "tear", "flip", "short", "twice", *REFUSALS, *OUTAGES]
 WRITES = {
     "append": 8, "append behind": 1, "edit": 4, "message metadata": 1, "delete message": 2, "title": 2, "metadata": 1,
     "state": 1, "tags": 1, "status": 1, "delete": 1, "clear": 0.5, "restore": 1, "fork": 0.7, "capture": 1,
     "purge session": 0.5, "purge message": 0.7, "purge history": 0.3, "purge message history": 0.2,
-    "purge deleted": 0.2,
+    "purge deleted": 0.2, "later": 1,
 }  # fmt: skip
+
+
+LATER = VERSION + 1
 
 
 class Step(NamedTuple):
@@ -102,6 +107,7 @@ _KINDS: dict[str, dict[str, tuple[float, Draw]]] = {
     "crashes": {"crash": (4, lambda rng: (rng.randrange(1, 24),)), "restart": (1, lambda _: ())},
     "clocks": {"clock": (2, lambda rng: (rng.randrange(len(SKEWS_MS)),))},
     "keys": {"rotate": (1.5, lambda _: ()), "passphrase": (1, _number)},
+    "versions": {"upgrade": (2, lambda _: ()), "downgrade": (1, lambda _: ()), "demand": (0.7, lambda _: ())},
     "retiring": {"retire": (1.5, lambda rng: (rng.randrange(6), rng.random() < 0.7))},
     "losses": {
         "lose": (2, _number),
@@ -117,21 +123,18 @@ _KINDS: dict[str, dict[str, tuple[float, Draw]]] = {
         "put back": (1.5, _number),
     },
 }
-_APART = {"copies": {"losses", "damage", "retiring", "folders"}, "folders": {"losses", "damage", "retiring"}}
-"""What a kind is not drawn with: what a home forgets may be what a remote loses."""
 
 
 def schedule(seed: int) -> list[Step]:
     """The steps of a seed. Each schedule knows some kinds of trouble only, and likes some steps more than others."""
     rng = random.Random(seed)
     troubles = rng.sample(sorted(_KINDS), rng.choice([1, 2, 2, 3, 4]))
-    kept = [each for at, each in enumerate(troubles) if not any(_is_apart(each, other) for other in troubles[:at])]
-    kinds = {**_ALWAYS, **{name: kind for each in kept for name, kind in _KINDS[each].items()}}
+    kinds = {**_ALWAYS, **{name: kind for each in troubles for name, kind in _KINDS[each].items()}}
     likes = {name: rng.choice([0.3, 1, 1, 3]) * weight for name, (weight, _) in kinds.items()}
-    likes |= {name: 3 for name in _CHAINS if name in kept}
+    likes |= {name: 3 for name in _CHAINS if name in troubles}
     names, weights = [*likes], [*likes.values()]
     count = rng.choice([2, 2, 2, 2, 2, 2, 3, 3, 3, 4, 5, 6])
-    settings = tuple(rng.randrange(len(each)) for each in (SEGMENT_BYTES, ROWS, FAN_INS, GROWTHS, MOSTS))
+    settings = tuple(rng.randrange(len(each)) for each in (SEGMENT_BYTES, ROWS, FAN_INS, GROWTHS, MOSTS, ORDERS))
     drawn = [Step("settings", 0, settings)]
     size = rng.randint(5, 22)
     while len(drawn) <= size:
@@ -194,17 +197,25 @@ def _healed_and_lost_again(rng: random.Random, device: int) -> list[Step]:
     ]
 
 
+def _two_programs(rng: random.Random, device: int) -> list[Step]:
+    """A later version wrote a log that an earlier one is to tend, or says that no earlier one may write."""
+    other = (device + 1) % 2
+    if rng.random() < 0.5:
+        demanded = [Step("upgrade", device, ()), Step("demand", device, ()), Step("tend", other, ())]
+        return [*demanded, _write_step(rng, other, "append", "title"), Step(rng.choice(["sync", "repair"]), other, ())]
+    written = [_write_step(rng, device, "append", "later", "title") for _ in range(rng.randrange(3, 9))]
+    logged = [step for each in written for step in (each, Step("sync", device, ()))]
+    return [Step("upgrade", device, ()), *logged, Step("downgrade", device, ()), Step("tend", device, ())]
+
+
 _CHAINS: dict[str, Callable[[random.Random, int], list[Step]]] = {
     "crashes": _killed_over_news,
     "requests": _purged_while_it_waits,
     "blind": _deleted_over_a_hole,
     "losses": _healed_and_lost_again,
+    "versions": _two_programs,
 }
 """What seldom comes together by chance, by the kind of trouble that it is."""
-
-
-def _is_apart(kind: str, other: str) -> bool:
-    return other in _APART.get(kind, ()) or kind in _APART.get(other, ())
 
 
 def _one(rng: random.Random, weights: dict[str, float]) -> str:
@@ -221,11 +232,12 @@ def wired(worlds: Callable[[], World]) -> Generator[pytest.MonkeyPatch]:
         for name, module in sys.modules.items():
             if name.startswith("steno.sync.vault.") and hasattr(module, "step"):
                 patch.setattr(module, "step", passed)
+        vault_world.wire_versions(patch)
         patch.setattr(rotation, "required_membership", vault_world.membership_of)
         patch.setattr(rotation, "change_keys", vault_world.change_keys)
         patch.setattr(rotation, "remote_of", vault_world.remote_of(worlds))
         patch.setattr(logging.getLogger("steno.vault"), "disabled", True)
-        for module, name in ((engine, "SEGMENT_BYTES"), (engine, "slices"), (healing, "SEGMENT_BYTES")):
+        for module, name in ((sending, "SEGMENT_BYTES"), (intake, "slices"), (healing, "SEGMENT_BYTES")):
             patch.setattr(module, name, getattr(module, name))  # so that it comes back
         for name in ("FAN_IN", "GROWTH", "MOST"):
             patch.setattr(compaction, name, getattr(compaction, name))
@@ -247,7 +259,7 @@ def play(world: World, steps: list[Step]) -> None:
 
 
 async def _played(world: World, steps: list[Step]) -> None:
-    _settings(world, (0, 0, 0, 0, 0))
+    _settings(world, (0, 0, 0, 0, 0, 0))
     for number in range(2):
         world.device(number)
     for step in steps:
@@ -266,10 +278,10 @@ async def _play(world: World, step: Step) -> None:
             await happening
 
 
-def _settings(_: World, how: tuple[int, ...]) -> None:
-    segment, rows, fan_in, growth, most = how
-    engine.SEGMENT_BYTES = healing.SEGMENT_BYTES = SEGMENT_BYTES[segment]
-    engine.slices = functools.partial(slices, rows=ROWS[rows])
+def _settings(world: World, how: tuple[int, ...]) -> None:
+    segment, rows, fan_in, growth, most, world.order = how
+    sending.SEGMENT_BYTES = healing.SEGMENT_BYTES = SEGMENT_BYTES[segment]
+    intake.slices = functools.partial(slices, rows=ROWS[rows])
     compaction.FAN_IN, compaction.GROWTH, compaction.MOST = FAN_INS[fan_in], GROWTHS[growth], MOSTS[most]
 
 
@@ -310,6 +322,7 @@ def _lose(world: World, _: Device, number: int) -> None:
     if name is not None and world.is_held(name):
         world.objects.carry_all()
         del world.objects.whole[name]
+        world.gone.add(name)
 
 
 def _roll_back(world: World, _: Device, number: int) -> None:
@@ -322,6 +335,7 @@ def _become(world: World, objects: dict[str, bytes]) -> None:
     world.objects.carry_all()
     whole = world.objects.whole
     kept = {name: data for name, data in whole.items() if name not in objects and not world.is_held(name)}
+    world.gone |= whole.keys() - objects.keys() - kept.keys()
     whole.clear()
     whole |= objects | kept
     world.is_emptied |= VAULT not in whole
@@ -339,6 +353,7 @@ def _damage(world: World, _: Device, number: int) -> None:
         world.objects.carry_all()
         world.objects.whole[name] = flipped(world.objects.whole[name], number * 131)
         world.is_damaged = True
+        world.gone.add(name)
 
 
 def _swap(world: World, _: Device, number: int, other: int) -> None:
@@ -349,6 +364,7 @@ def _swap(world: World, _: Device, number: int, other: int) -> None:
         world.objects.carry_all()
         whole = world.objects.whole
         whole[first], whole[second] = whole[second], whole[first]
+        world.gone |= {first, second}
         world.is_damaged = True
 
 
@@ -406,6 +422,13 @@ def _clock(_: World, device: Device, number: int) -> None:
     device.skew_ms = SKEWS_MS[number]
 
 
+async def _demand(world: World, device: Device) -> None:
+    """A later version asks everybody for no less."""
+    if device.version == LATER:
+        device.demands = world.is_demanded = True
+        await asyncio.create_task(device.run(lambda engine: engine.peers.exchange()))
+
+
 def _syncs(part: str) -> Callable[[World, Device], Coroutine[Any, Any, None]]:
     return lambda world, device: _sync(world, device, part)
 
@@ -426,6 +449,9 @@ _OF_A_DEVICE: dict[str, Callable[..., Coroutine[Any, Any, None] | None]] = {
     "clock": _clock,
     "rotate": lambda _, device: new_key(device),
     "passphrase": lambda _, device, number: new_passphrase(device, f"passphrase {number}"),
+    "upgrade": lambda _, device: device.becomes(LATER),
+    "downgrade": lambda _, device: device.becomes(VERSION),
+    "demand": _demand,
     "retire": _retire,
     **{what: _copies(what) for what in ("clone", "keep a copy", "put back")},
 }
@@ -438,13 +464,12 @@ def _copy(world: World, device: Device, what: str, number: int) -> None:
     elif what == "keep a copy":
         path = world.folder / f"{len(world.copies)}.copy"
         device.copy_to(path)
-        world.copies.append((device, path, set(device.acts)))
+        world.copies.append(Copy(device, path, set(device.acts), device.applied()))
     elif what == "put back":
-        copies = [each for each in world.copies if each[0] is device]
+        copies = [each for each in world.copies if each.device is device and device.may_be(each)]
         if copies:
             world.is_copied = True
-            _, path, acts = copies[number % len(copies)]
-            device.put_back(path, acts)
+            device.put_back(copies[number % len(copies)])
 
 
 # What a person does
@@ -452,7 +477,8 @@ def _copy(world: World, device: Device, what: str, number: int) -> None:
 
 def _write(device: Device, what: str, session: int, message: int, number: int) -> None:
     store = device.store
-    there = [each for (each,) in store.execute("SELECT id FROM sessions WHERE hidden < 2 ORDER BY id").fetchall()]
+    sql = "SELECT id FROM sessions WHERE hidden < 2 AND NOT local_only ORDER BY id"
+    there = [each for (each,) in store.execute(sql).fetchall()]
     name = (there or SESSIONS)[session % len(there or SESSIONS)] if session > 1 else SESSIONS[session]
     row = store.find(name)
     if what == "purge deleted":
@@ -467,7 +493,7 @@ def _write(device: Device, what: str, session: int, message: int, number: int) -
     elif row.hidden:
         device.act(lambda store, _: store.restore(name))
     elif what in _TO_SESSIONS:
-        edits: Field | None = (name, None, "title") if what == "title" else None
+        edits: Field | None = (name, None, what) if what in ("title", "later") else None
         device.act(lambda store, at: _TO_SESSIONS[what](store, name, at, number), edits=edits)
     else:
         _to_message(device, name, what, message, number)
@@ -488,7 +514,16 @@ _TO_SESSIONS: dict[str, Callable[[Store, str, int, int], Any]] = {
     "clear": lambda store, name, *_: store.clear(name),
     "restore": lambda store, name, *_: store.restore(name),
     "fork": lambda store, name, at, _: fork(store, name, id=f"fork{at}"),
+    "later": lambda store, name, at, _: _write_later(store, name, at),
 }
+
+
+def _write_later(store: Store, session: str, action: int) -> None:
+    """Write what only a later version knows of: others pass it on."""
+    with store.transaction():
+        edit = Edit(store, store.live(session))
+        edit.set("later", text_of(edit_text(action)))
+        edit.finish()
 
 
 def _new(action: int, number: int, after: str | None = None) -> NewMessage:
@@ -549,32 +584,13 @@ def _to_message(device: Device, session: str, what: str, message: int, number: i
 # Shrinking
 
 
-def shortest(steps: list[Step], fails: Callable[[list[Step]], bool], *, seconds: float) -> list[Step]:
-    """The shortest and plainest part of a schedule that is found to fail as well."""
-    deadline = time.monotonic() + seconds
-    found = True
-    while found and time.monotonic() < deadline:
-        found = False
-        for plainer in (*_shorter(steps), *_plainer(steps)):
-            if time.monotonic() > deadline:
-                break
-            if len(plainer) <= len(steps) and _size(plainer) < _size(steps) and fails(plainer):
-                steps, found = plainer, True
-    return steps
-
-
-def _size(steps: list[Step]) -> int:
+def size(steps: list[Step]) -> int:
+    """How much there is to read, and of how many devices."""
     return len(repr(steps)) + sum(step.device for step in steps)
 
 
-def _shorter(steps: list[Step]) -> Iterator[list[Step]]:
-    size = len(steps) + 1
-    while size := size // 2:
-        for start in range(len(steps) - size, -1, -size):
-            yield steps[:start] + steps[start + size :]
-
-
-def _plainer(steps: list[Step]) -> Iterator[list[Step]]:
+def plainer(steps: list[Step]) -> Iterator[list[Step]]:
+    """The same steps, one of them with a lesser number or on another device."""
     for at, step in enumerate(steps):
         for where, value in enumerate(step.how):
             if isinstance(value, int) and value and step.what != "settings":

@@ -7,7 +7,7 @@ requests fail, listings lag and objects come late. What a person did is kept bes
 from __future__ import annotations
 
 import asyncio
-import itertools
+import json
 import random
 import shutil
 from collections import Counter
@@ -16,8 +16,11 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
+
+from steno.storage.change import VERSION, decode_batch
 from steno.storage.errors import (
     ObjectDamaged,
     ObjectMissing,
@@ -25,37 +28,30 @@ from steno.storage.errors import (
     RemoteUnreachable,
     StenoError,
 )
-from steno.storage.registers import Register
-from steno.storage.rows import HIDDEN_FOR_EVER, TOMBSTONE
 from steno.storage.sqlite import dbapi
-from steno.storage.stamps import BY_HAND
-from steno.storage.state import find_message, load
 from steno.storage.store import Store
-from steno.sync.vault import rotation
-from steno.sync.vault.engine import SyncReport, VaultEngine
+from steno.sync.vault import engine, rotation, segment
+from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
 from steno.sync.vault.keys import joined, open_key, parse_key_object, wrap_key
 from steno.sync.vault.membership import Membership
 from steno.sync.vault.names import LOG, MAX_OBJECT_BYTES, VAULT, KeyName, SegmentName, counting_keys
+from steno.sync.vault.peers import Peers
 from steno.sync.vault.ranges import Ranges
+from steno.sync.vault.report import SyncReport
 from steno.sync.vault.rotation import HomeKeys
 from steno.sync.vault.seal import Keyring, VaultKey, unpack, unseal
-from steno.sync.vault.segment import batch_of
+from steno.sync.vault.segment import Sealer
 from steno.sync.vault.vault import vault_json
+from steno.sync.vault.work import directly
+from steno.tests.simulation.deeds import MARK, Deeds, Field, Write
 
 VAULT_ID = "vaultvault00"
 START_MS = 1_700_000_000_000
-MARK = "plainword"
-"""Stands in all that is written; no object may hold it."""
 NAMES = "abcdefghij"
 NATIVE = [f"n{at}" for at in range(6)]
 REFUSALS = ["401 Unauthorized", "403 Forbidden", "507 Insufficient Storage"]
 OUTAGES = ["429 Too Many Requests", "503 Slow Down", "timed out"]
-
-Place = tuple[str, str]
-"""A session and a message of it."""
-Field = tuple[str, str | None, str]
-"""A session, a message of it or None, and the path of a register."""
 
 
 class Crash(BaseException):
@@ -116,6 +112,15 @@ def _apply(objects: dict[str, bytes], name: str, data: bytes | None) -> None:
         objects[name] = data
 
 
+class Copy(NamedTuple):
+    """A home as it was once: what had been written there, and which objects it had taken in."""
+
+    device: Device
+    path: Path
+    acts: set[int]
+    applied: set[str]
+
+
 class World:
     """What all devices of a schedule share: time, objects, and what was ever done."""
 
@@ -124,26 +129,32 @@ class World:
         self.now_ms = START_MS
         self.objects = Objects()
         self.devices: list[Device] = []
-        self.numbers = itertools.count(1)
+        self.deeds = Deeds()
         self.faulty = True
         self.passphrase = "first"
         """The one that opens the vault, if nobody was killed while it was changed."""
         self.passphrases = {"first"}
+        self.order = 0
+        """In which order requests are done that are under way at the same time; 0 is as they were asked for."""
+        self.newer: set[str] = set()
+        """The objects that a later version of the program sealed, on the remote or about to be."""
+        self.kept: set[str] = set()
+        """The ids, which stand in all that is written there, of sessions that are local-only."""
         self.stands_for: dict[str, dict[str, Ranges]] = {}
         """By object: of which devices it stands for which publications."""
         self.keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
         self.snapshots: list[dict[str, bytes]] = []
-        self.copies: list[tuple[Device, Path, set[int]]] = []
+        self.copies: list[Copy] = []
+        self.gone: set[str] = set()
+        """The objects that the remote lost, or that changed on it."""
         self.retired: list[str] = []
         """The ids of devices that are no more."""
         self.is_damaged = self.is_emptied = self.are_keys_lost = self.is_copied = self.is_blind = False
-        self.acts: dict[int, Act] = {}
-        self.authors: dict[Place, str] = {}
+        self.is_demanded = False
+        """A later version asked everybody for no less."""
         self.undone: set[tuple[str, str]] = set()
         """The homes, with the sessions, that were put back before they wrote there, and those that purged them."""
         self.purged: set[tuple[str, str]] = set()
-        self.edits: dict[str, tuple[Field, int]] = {}
-        self.replaced_by: dict[str, set[int]] = {}
         self.sent: set[int] = set()
         self.lost: set[int] = set()
         self._found()
@@ -182,6 +193,11 @@ class World:
         return None
 
     @property
+    def newest_version(self) -> int:
+        """Which version of the program reads all that was written."""
+        return VERSION + 1 if self.newer or self.is_demanded else VERSION
+
+    @property
     def live(self) -> list[Device]:
         return [device for device in self.devices if not device.is_dead]
 
@@ -210,14 +226,9 @@ class World:
         holders = [device for device in self.live if device is not without]
         if segment is None:
             return bool(holders)
+        if self.copies or self.is_copied:  # several may write under one number
+            return any(name in device.applied() for device in holders)
         return any(device.has(segment) for device in holders)
-
-
-class Act:
-    """One write of a person: the messages that it wrote, those that it hid or purged, and what they said."""
-
-    def __init__(self, written: set[Place], gone: set[Place], purged: set[Place]) -> None:
-        self.written, self.gone, self.purged = written, gone, purged
 
 
 RUNNING: ContextVar[Device | None] = ContextVar("RUNNING", default=None)
@@ -249,23 +260,35 @@ class Device:
         self.armed: list[list[Any]] = []
         """Faults of requests: how many requests from now, and which."""
         self.crash_in = 0
+        self.is_gone = False
+        """The process has ended, and what it had under way may not have heard of it yet."""
+        self.version, self.demands = VERSION, False
+        """Which version of segments the program writes, and whether it asks all others to write no lesser one."""
         self.unheard = 0
         """So many requests more are refused."""
         self.hidden: dict[str, int] = {}
         """Objects that are not seen, for so many listings."""
         self.keyring = keyring
+        self._asked = 0
         self.way = Way(self)
         self.start()
 
     def start(self) -> None:
         """Open the store as a process that was just started does."""
+        self.is_gone = False
         self.store = Store(self.path, now_ms=self.now, random=self._random)
         self.engine = VaultEngine(
-            self.store, self.way, vault=VAULT_ID, keyring=SimulatedKeys(self), now_ms=self.now, draw=self.rng.randbytes
-        )
+            self.store, self.way, vault=VAULT_ID, keyring=SimulatedKeys(self), now_ms=self.now, draw=self.rng.randbytes,
+            beside=directly,
+        )  # fmt: skip
 
     def now(self) -> int:
         return max(self.world.now_ms + self.skew_ms, 1)
+
+    def turns(self) -> int:
+        """How many others come first with their requests."""
+        self._asked += 1
+        return (self._asked * 7 + self._asked // 3) * self.world.order % 5 if self.world.order else 0
 
     def _random(self, length: int) -> str:
         return "".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz", k=length))
@@ -275,8 +298,9 @@ class Device:
     def pass_point(self) -> None:
         if self.crash_in and self.world.faulty:
             self.crash_in -= 1
-            if not self.crash_in:
-                raise Crash
+            self.is_gone |= not self.crash_in
+        if self.is_gone:
+            raise Crash
 
     def calm(self) -> None:
         """Nothing more goes wrong here."""
@@ -284,58 +308,35 @@ class Device:
 
     # What a person does
 
-    def act(
-        self, write: Callable[[Store, int], object], *, edits: Field | None = None, purges: str | None = None
-    ) -> None:
-        """One write, and what it replaced and hid. ``edits``: the field that takes the text of this number."""
-        world, action = self.world, next(self.world.numbers)
-        if edits is not None:
-            world.edits[edit_text(action)] = (edits, action)
-            world.replaced_by[edit_text(action)] = set()
-        before, visible, fields = self.here(), self.shown(), self.open_edits()
-        write(self.store, action)
-        here, shown = self.here(), self.shown()
-        self.acts.add(action)
-        world.acts[action] = Act(here - before, (visible - shown) | (before - here), before - here)
-        world.authors |= dict.fromkeys(here - before, self.store.device)
-        for text in fields - self.open_edits():
-            world.replaced_by[text].add(action)
+    def act(self, write: Write, *, edits: Field | None = None, purges: str | None = None) -> None:
+        """One write, and what it replaced and hid."""
+        self.acts.add(self.world.deeds.act(self.store, write, edits=edits))
         if purges is not None:
-            world.purged.add((self.name, purges))
-
-    def here(self) -> set[Place]:
-        """Every message that is here and not purged, hidden or not."""
-        sql = "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session WHERE m.hidden < ?"
-        return set(self.store.execute(sql, (HIDDEN_FOR_EVER,)).fetchall())
-
-    def shown(self) -> set[Place]:
-        sql = (
-            "SELECT s.id, m.id FROM messages m JOIN sessions s ON s.no = m.session WHERE m.hidden = 0 AND s.hidden = 0"
-        )
-        return set(self.store.execute(sql).fetchall())
-
-    def open_edits(self) -> set[str]:
-        """The edits that stand, shown or in conflict."""
-        found: dict[Field, set[str]] = {}
-        for field, _ in self.world.edits.values():
-            if field not in found:
-                found[field] = self._open(field)
-        return {text for text, (field, _) in self.world.edits.items() if text in found[field]}
-
-    def _open(self, field: Field) -> set[str]:
-        session, message, path = field
-        row = self.store.row(session)
-        if row is None or row.hidden == TOMBSTONE:
-            return set()
-        found = None if message is None else find_message(self.store, row.no, message)
-        if message is not None and found is None:
-            return set()
-        register: Register = load(self.store, row.no, found, path)
-        return {value.text.decode().strip('"') for stamp, value in register.open.items() if stamp.rank == BY_HAND}
+            self.world.purged.add((self.name, purges))
 
     def has(self, name: SegmentName) -> bool:
         """Whether this store has taken in, or published, what a segment says."""
         return self.engine._ledger.cursor().covers(name.device, name.first, name.last)
+
+    def applied(self) -> set[str]:
+        """The objects that this store has taken in, or published."""
+        return self.engine._ledger.applied()
+
+    # Its program
+
+    def becomes(self, version: int) -> None:
+        """Another version of the program is installed, and started."""
+        if version == self.version:
+            return
+        self.version, self.demands = version, False
+        self.store.close()
+        self.start()
+
+    def check_may_write(self) -> None:
+        """Whoever was told that a later version is needed writes nothing more."""
+        records = [json.loads(record) for *_, record in self.engine.peers._ledger.peers()]
+        needed = max((record.get("needs", 0) for record in records), default=0)
+        assert self.version >= needed, f"{self.name} writes though it was told that a later version is needed"
 
     # What its engine does
 
@@ -368,6 +369,7 @@ class Device:
         self.copy_to(path)
         made = Device(name, path, self.world, keyring=self.keyring)
         made.acts, made.captured, made.skew_ms = set(self.acts), self.captured, self.skew_ms
+        made.version = self.version
         return made
 
     def copy_to(self, path: Path) -> None:
@@ -375,21 +377,22 @@ class Device:
         self.store.connection.backup(target)
         target.close()
 
-    def put_back(self, path: Path, acts: set[int]) -> None:
+    def may_be(self, copy: Copy) -> bool:
+        """Say whether everything is somewhere else that the remote lost and this home would forget."""
+        forgotten = (self.applied() - copy.applied) & self.world.gone
+        return all(self.world.is_held(name, without=self) for name in forgotten)
+
+    def put_back(self, copy: Copy) -> None:
         """Replace the database by an older copy: what was written since and not published is gone."""
         self.store.close()
         for end in ("-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
-        shutil.copy(path, self.path)
-        gone, world = self.acts - acts, self.world
+        shutil.copy(copy.path, self.path)
+        gone, world = self.acts - copy.acts, self.world
         world.lost |= gone - world.sent
-        world.undone |= {(self.name, session) for action in gone for session, _ in world.acts[action].written}
-        self.acts = set(acts)
+        world.undone |= {(self.name, session) for action in gone for session, _ in world.deeds.acts[action].written}
+        self.acts = set(copy.acts)
         self.start()
-
-
-def edit_text(action: int) -> str:
-    return f"<{action}> {MARK} edited"
 
 
 class Way:
@@ -475,8 +478,9 @@ class Way:
     async def _asked(self, verb: str) -> str:
         """Count a request and let the others run; what goes wrong with it, if it is not that it is never done."""
         self.requests[verb] += 1
-        await asyncio.sleep(0)
         device = self._device
+        for _ in range(1 + device.turns()):
+            await asyncio.sleep(0)
         if not self._world.faulty:
             return ""
         device.pass_point()
@@ -506,10 +510,59 @@ class Way:
             self._device.pass_point()
 
     def _know(self, name: str, data: bytes) -> None:
-        """Remember what a segment stands for."""
-        if SegmentName.parse(name) is not None and name not in self._world.stands_for:
-            batch = batch_of(self._world.opened(name, data), name=name)
-            self._world.stands_for[name] = {device: Ranges.of(*spans) for device, spans in batch.stands_for.items()}
+        """Remember what a segment stands for, and who could write it."""
+        found, world = SegmentName.parse(name), self._world
+        if found is None or name in world.stands_for:
+            return
+        content = world.opened(name, data)
+        told = [session for session in world.kept if session.encode() in content]
+        assert not told, f"{self._device.name} tells of {told}, which are local-only"
+        batch = decode_batch(content)
+        world.stands_for[name] = {device: Ranges.of(*spans) for device, spans in batch.stands_for.items()}
+        if batch.version == VERSION and found.level and not world.is_copied:
+            later = [each for each in map(SegmentName.parse, world.newer) if each is not None and _holds(found, each)]
+            assert not later, f"{name} says again what a later version wrote: {later}"
+
+
+def _holds(whole: SegmentName, part: SegmentName) -> bool:
+    return whole.device == part.device and whole.first <= part.first and part.last <= whole.last
+
+
+# Versions
+
+
+class RunningVersion:
+    """The version of the program that is at work, where the engine looks what it can read."""
+
+    def __lt__(self, other: int) -> bool:
+        device = RUNNING.get()
+        return device is not None and device.version < other
+
+
+def wire_versions(patch: pytest.MonkeyPatch) -> None:
+    """Let each device run a version of its own: a later one says so in what it writes, which earlier ones heed."""
+    close, record = Sealer.close, Peers._record
+
+    def closed(sealer: Sealer, content: bytes, *, name: str, **options: Any) -> bytes:
+        device = RUNNING.get()
+        if device is not None and name.startswith(LOG):
+            device.check_may_write()
+            assert content[1] == VERSION
+            content = content[:1] + bytes([device.version]) + content[2:]
+            if device.version > VERSION:
+                device.world.newer.add(name)
+        return close(sealer, content, name=name, **options)
+
+    def recorded(peers: Peers, retire: dict[str, int]) -> bytes:
+        device, said = RUNNING.get(), record(peers, retire)
+        if device is None or not device.demands:
+            return said
+        return json.dumps({**json.loads(said), "needs": device.version}).encode()
+
+    patch.setattr(Sealer, "close", closed)
+    patch.setattr(Peers, "_record", recorded)
+    for module in (segment, engine):
+        patch.setattr(module, "VERSION", RunningVersion())
 
 
 def flipped(data: bytes, number: int) -> bytes:

@@ -422,3 +422,33 @@ def test_random_bytes_in_the_place_of_any_field_raise_nothing_unforeseen(stores:
         except StenoError:
             continue
     assert store.one("PRAGMA integrity_check")[0] == "ok"
+
+
+def test_births_of_one_stamp_that_differ_end_in_one_order(stores: Stores):
+    """No steno writes them; whoever has the key may."""
+    births = [
+        SessionBirth(CLOCK, 2, NOW_MS, forked_from, source)
+        for forked_from in (None, '{"session":"a"}')
+        for source in (None, '{"tool":"b"}')
+    ]
+    here, there = stores.open(), stores.open()
+    for birth in births:
+        take(here, change(born(), births=[birth]))
+    for birth in reversed(births):
+        take(there, change(born(), births=[birth]))
+    assert state(here) == state(there)
+
+
+def test_a_new_session_costs_so_many_statements_beside_those_that_insert_its_messages(stores: Stores, store: Store):
+    source = stores.open()
+    for name in "abcdefgh":
+        source.create(id=name, title=name)
+        source.extend(name, [new(f"{name}{at}") for at in range(20)])
+    batch = stores.news(source)
+    said: list[str] = []
+    store.connection.set_trace_callback(said.append)
+    take(store, batch)
+    store.connection.set_trace_callback(None)
+    counted = [each for each in said if not each.startswith("INSERT INTO messages")]
+    assert len(said) - len(counted) == 8 * 20
+    assert len(counted) <= 8 * 17 + 8

@@ -71,7 +71,7 @@ def contents(path: Path) -> list[object]:
 @pytest.mark.check("COD-38")
 def test_a_backup_goes_where_it_is_told(run: Run, tmp_path: Path) -> None:
     done = run("backup", tmp_path / "saved.db")
-    assert done == (0, f"Saved 1 sessions with 1 messages in {tmp_path / 'saved.db'}\n", "")
+    assert done == (0, f"Saved 1 session with 1 message in {tmp_path / 'saved.db'}\n", "")
     assert contents(tmp_path / "saved.db") == ["one"]
 
 
@@ -117,7 +117,7 @@ def test_restoring_brings_back_the_backup_and_names_what_it_replaced(run: Run, h
     done = run("backup", "--restore", path)
     [kept] = home.backups.iterdir()
     assert done.code == 0
-    assert f"Restored 1 sessions with 1 messages from {path}; this is device " in done.out
+    assert f"Restored 1 session with 1 message from {path}; this is device " in done.out
     assert f"What was here before is kept in {kept}\n" in done.out
     assert contents(home.database) == ["one"]
     assert contents(kept) == ["one", "two"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,6 +18,25 @@ HEAVY = (
     "aiohttp", "asyncio", "cryptography", "opendal", "platformdirs", "rich", "sqlite_utils", "watchdog", "zstandard",
     "steno.storage.transcripts", "steno.storage.search", "steno.sync", "steno.daemon",
 )  # fmt: skip
+
+
+FOR_PEOPLE = {"up", "daemon run", "demo", "export"}
+"""What runs until it is ended, or is looked at; an export has formats of its own."""
+
+
+def leaves(found: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every verb that does something, with the words that call it."""
+    if isinstance(found, click.Group):
+        context = click.Context(found)
+        for name in found.list_commands(context):
+            below = found.get_command(context, name)
+            assert below is not None
+            yield from leaves(below, (*path, name))
+    if not isinstance(found, click.Group) or found.invoke_without_command:
+        yield " ".join(path), found
+
+
+LEAVES = {path: found for path, found in leaves(steno) if path}
 
 
 def command(name: str) -> click.Command:
@@ -34,6 +54,17 @@ def test_the_line_in_the_table_is_the_verb_s_own(name: str) -> None:
 def test_every_verb_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert f"steno {name}" in capsys.readouterr().out.partition("xample")[2]
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_verb_below_another_shows_an_example(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*path.split(), "--help"]) == 0
+    assert f"steno {path}" in capsys.readouterr().out.partition("xample")[2]
+
+
+@pytest.mark.parametrize("path", sorted(LEAVES.keys() - FOR_PEOPLE))
+def test_every_verb_that_prints_does_so_for_programs_too(path: str) -> None:
+    assert {option for each in LEAVES[path].params for option in each.opts} >= {"--format", "--json"}
 
 
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items())

@@ -36,6 +36,19 @@ def test_each_row_has_a_test_and_each_mark_a_row(page: Page):
     assert set(_marked()) == set(page.checks)
 
 
+def test_no_test_of_a_row_is_expected_to_fail():
+    found = [
+        node.name
+        for path in TESTS.rglob("test_*.py")
+        if "mark.fault" in (text := path.read_text(encoding="utf-8")) and "xfail" in text
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and {"pytest.mark.fault", "pytest.mark.xfail"}
+        <= {ast.unparse(each).partition("(")[0] for each in node.decorator_list}
+    ]
+    assert found == []
+
+
 def test_all_rows_must_be_shown(page: Page):
     assert page.wanted == list(page.checks)
 

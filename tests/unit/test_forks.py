@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from steno.storage.change import Batch, local_changes
-from steno.storage.errors import InvalidInput, MessageNotFound, SessionExists, SessionNotFound
+from steno.storage.errors import AmbiguousSplit, InvalidInput, MessageNotFound, SessionExists, SessionNotFound
 from steno.storage.forks import ancestors, descendants, divergences, fork, merge, split
 from steno.storage.model import Message, NewMessage
 from steno.storage.purge import purge_session
@@ -628,6 +628,17 @@ def test_a_run_that_was_split_restored_and_split_again_makes_a_second_fork(diver
     assert contents(store, second.id) == ["a", "c", "c1"]
 
 
+def test_two_devices_that_split_a_restored_run_once_more_make_one_fork(stores: Stores, diverged: tuple[Store, Store]):
+    here, there = diverged
+    split(here, "s")
+    here.edit_message("s", "c", {"content": "c again"})
+    exchange(stores, here, there)
+    second = split(here, "s")
+    assert second.id == split(there, "s").id
+    exchange(stores, here, there)
+    assert [contents(here, each) for each in ("s", second.id)] == [["a", "b", "b1"], ["a", "c again"]]
+
+
 def test_of_several_runs_the_one_that_is_named_is_split(stores: Stores, diverged: tuple[Store, Store]):
     here, _ = diverged
     third = stores.open()
@@ -641,6 +652,8 @@ def test_of_several_runs_the_one_that_is_named_is_split(stores: Stores, diverged
         add(each, "x", content)
     take(source, stores.news(here), stores.news(third))
     assert [each.at for each in divergences(source, "x")] == ["c", "d"]
+    with pytest.raises(AmbiguousSplit, match="at c, d"):
+        split(source, "x")
     made = split(source, "x", at="d")
     assert contents(source, made.id) == ["a", "d"]
     assert contents(source, "x") == ["a", "b", "c"]
@@ -677,6 +690,43 @@ def test_the_divergences_of_a_session_of_one_device_cost_one_statement(store: St
     assert divergences(store, "s") == []
     store.connection.set_trace_callback(None)
     assert len(statements) == 2
+
+
+def test_of_any_part_of_a_session_those_are_told_that_begin_in_it(tmp_path: Path):
+    rng = random.Random(3)
+    clock = [0]
+    devices = [Device(name, tmp_path, clock, rng) for name in "ab"]
+    one, other = (device.store for device in devices)
+    one.create(id="s", title="S")
+    for number in range(60):
+        clock[0] += 1
+        if number % 8 == 0:
+            for device, source in itertools.permutations(devices):
+                source.publish(1 << 20)
+                device.pull(source, rng, holes=0)
+        for store in rng.sample([one, other], rng.randint(1, 2)):
+            shown = [each.id for each in store.messages("s")]
+            if shown and rng.random() < 0.2:
+                store.delete_message("s", rng.choice(shown))
+            after = rng.choice(shown) if shown and rng.random() < 0.15 else None
+            store.append("s", NewMessage(role="user", content="text", after=after))
+    shown, whole = [each.id for each in one.messages("s")], divergences(one, "s")
+    assert len(whole) > 3
+    for first, last in itertools.combinations(range(len(shown) + 1), 2):
+        part = shown[first:last]
+        assert divergences(one, "s", among=part) == [each for each in whole if each.at in part]
+    for store in (one, other):
+        store.close()
+
+
+def test_the_end_of_a_long_session_costs_no_look_at_all_of_it(store: Store):
+    store.create(id="s", title="S")
+    add(store, "s", *map(str, range(5000)))
+    steps: list[int] = []
+    store.connection.set_progress_handler(lambda: steps.append(1), 100)
+    assert divergences(store, "s", among=["4998", "4999"]) == []
+    store.connection.set_progress_handler(None, 0)
+    assert len(steps) < 20
 
 
 # Everything at once
@@ -719,8 +769,8 @@ def _act(store: Store, rng: random.Random, said: list[str]) -> None:
         store.append(session, NewMessage(role="user", content=said[-1]))
     elif choice < 0.75 and len(sessions) < 6:
         fork(store, session, at=rng.choice([None, *(each.id for each in store.messages(session))]))
-    elif divergences(store, session):
-        split(store, session)
+    elif found := divergences(store, session):
+        split(store, session, at=rng.choice(found).at)
     elif ancestors(store, session):
         with suppress(SessionNotFound, MessageNotFound):  # the original, or the place in it, has not arrived
             merge(store, session)

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from steno.storage.purge import purge_session
+from steno.sync.vault import compaction
+from steno.sync.vault.healing import WAIT_MS
 from steno.sync.vault.kdf import MINIMUM_COST, derive
 from steno.sync.vault.ledger import Ledger
 from steno.sync.vault.memory_remote import MemoryRemote
@@ -155,6 +158,65 @@ async def test_nothing_is_given_a_number_while_another_stores_object_does_not_op
     assert sorted(laptop.contents(session)) == ["before", "of the copy", "of the laptop"]
 
 
+async def test_what_stands_for_ours_and_does_not_open_stops_sending_for_a_while_only(laptop: Device, vault: Vault):
+    """Whoever has read it passes over what we write again of those numbers: they are published under a new id."""
+    session = laptop.session("before")
+    for at in range(3):
+        laptop.add(session, str(at))
+        await laptop.sync()
+    former = laptop.store.device
+    junk = SegmentName(former, 1, 3, 1, "junkjunkjunk").path
+    vault.remote.objects[junk] = b"junk"
+    laptop.add(session, "written later")
+    report = await laptop.sync()
+    assert [problem for problem in report.problems if junk in problem]
+    assert len(vault.log()) == 4
+    vault.clock_ms += WAIT_MS
+    report = await laptop.sync()
+    assert laptop.store.device != former
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["before", "0", "1", "2", "written later"]
+
+
+@pytest.mark.fault(16)
+async def test_it_stops_sending_no_longer_where_the_clock_was_ahead(laptop: Device, vault: Vault):
+    session = laptop.session("before")
+    await laptop.sync()
+    junk = SegmentName(laptop.store.device, 1, 1, 1, "junkjunkjunk").path
+    vault.remote.objects[junk] = b"junk"
+    vault.clock_ms += 9 * 24 * WAIT_MS
+    await laptop.sync()
+    vault.clock_ms -= 9 * 24 * WAIT_MS
+    laptop.add(session, "written later")
+    for _ in range(2):
+        await laptop.sync()
+        vault.clock_ms += WAIT_MS
+    await laptop.sync()
+    assert laptop.store.device not in junk
+    assert (await laptop.sync()).sent_segments == 0
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["before", "written later"]
+
+
+async def test_what_did_not_open_once_and_opens_now_is_no_other_stores(laptop: Device, vault: Vault):
+    session = laptop.session("before")
+    for at in range(8):
+        laptop.add(session, str(at))
+        await laptop.sync()
+    copy = copied(vault, laptop, "copy")
+    await laptop.engine.tend()
+    [name] = [name for name in vault.log() if ".1." in name]
+    whole, vault.remote.objects[name] = vault.remote.objects[name], b"torn"
+    assert not (await copy.sync()).complete
+    vault.remote.objects[name] = whole
+    vault.clock_ms += WAIT_MS
+    copy.add(session, "of the copy")
+    assert (await copy.sync()).complete
+    assert copy.store.device == laptop.store.device
+
+
 async def test_a_copy_of_a_store_that_never_published_goes_on_as_another_device(laptop: Device, vault: Vault):
     session = laptop.session("before")
     copy = copied(vault, laptop, "copy")
@@ -176,3 +238,24 @@ async def test_what_was_known_of_the_log_at_the_fork_is_known_of_it_as_of_anybod
     ledger = Ledger(copy.store, vault.id)
     assert ledger.cursor().of(former).spans == ((1, 2),)
     assert copy.asked().get("get", 0) == 2  # vault.json, and what the other store wrote
+
+
+async def test_a_home_that_was_put_back_rewrites_nothing_before_all_of_its_log_is_taken_up(
+    vault: Vault, laptop: Device, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(compaction, "FAN_IN", 3)
+    monkeypatch.setattr(compaction, "GROWTH", 1)
+    copy = copied(vault, laptop, "copy")
+    session = laptop.session("first")
+    await laptop.sync()
+    laptop.add(session, "second")
+    await laptop.sync()
+    purge_session(laptop.store, session)
+    await laptop.sync()
+    await laptop.engine.tend()
+    await copy.sync()
+    await copy.engine.tend()
+    report = await copy.sync()
+    assert report.problems == []
+    copy.session("last")
+    assert (await copy.sync()).complete

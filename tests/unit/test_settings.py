@@ -33,7 +33,7 @@ def documented() -> dict[str, list[tuple[str, str, str]]]:
     for line in (ROOT / "docs/config.md").read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"## `\[(\w+)\]`", line):
             section = heading[1]
-        elif row := re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+?) \| \S.* \|", line):
+        elif row := re.fullmatch(r"\| `([\w-]+)` \| (.+?) \| (.+?) \| \S.* \|", line):
             tables.setdefault(section, []).append((row[1], row[2].strip("`"), row[3]))
     return tables
 
@@ -42,7 +42,7 @@ def documented() -> dict[str, list[tuple[str, str, str]]]:
 def test_the_page_lists_every_setting_with_its_default_and_what_it_may_be():
     assert documented() == {
         name: [
-            (field.name, "the home" if field.default is None else json.dumps(field.default), wanted(field.type))
+            (field.encode_name, "the home" if field.default is None else json.dumps(field.default), wanted(field.type))
             for field in msgspec.structs.fields(section)
         ]
         for name, section in SECTIONS.items()
@@ -140,6 +140,15 @@ def test_an_unknown_backend_is_refused_with_the_names_of_those_there_are():
 )
 def test_a_mistyped_name_is_refused_with_the_one_that_was_meant(mapping: Any, said: str):
     assert said in refused(mapping)
+
+
+def test_projects_stay_here_where_they_are_named():
+    assert settings_of({"vault": {"local-only": ["a", "b"]}}, where="config.toml").vault.local_only == ("a", "b")
+
+
+@pytest.mark.parametrize("given", ["client-x", [""], [1], {"client-x": True}])
+def test_what_is_no_list_of_projects_is_refused(given: Any):
+    assert "[vault] local-only must be a list of names, not " in refused({"vault": {"local-only": given}})
 
 
 def test_a_name_like_no_other_is_refused_with_all_there_are():

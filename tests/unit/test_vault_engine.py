@@ -20,11 +20,12 @@ from steno.storage.errors import (
     RemoteUnreachable,
     StenoError,
 )
-from steno.sync.vault import engine as engine_module
+from steno.sync.vault import intake, sending
 from steno.sync.vault.kdf import MINIMUM_COST, derive
 from steno.sync.vault.ledger import Ledger
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import LOG, VAULT, SegmentName
+from steno.sync.vault.own_log import OwnLog
 from steno.sync.vault.seal import SALT_BYTES, VaultKey, pack, seal
 from steno.sync.vault.vault import found_vault, vault_json
 from steno.tests.unit.vaults import NOW_MS, Device, Vault
@@ -113,7 +114,7 @@ async def test_a_sync_with_nothing_new_says_so(laptop: Device, desktop: Device):
 async def test_a_large_history_goes_in_several_segments(
     laptop: Device, desktop: Device, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(engine_module, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(sending, "SEGMENT_BYTES", 2000)
     session = laptop.session(*(f"{at} " + "x" * 300 for at in range(40)))
     report = await laptop.sync()
     assert report.sent_segments == len(vault.log()) > 5
@@ -233,7 +234,7 @@ async def test_what_could_not_be_sent_is_counted_and_sent_later(laptop: Device, 
     laptop.remote.fails = lambda verb, _: RemoteUnreachable(remote="memory", reason="away") if verb == "put" else None
     with pytest.raises(RemoteUnreachable):
         await laptop.sync()
-    assert Ledger(laptop.store, laptop.vault.id).pending_count() == 1
+    assert OwnLog(Ledger(laptop.store, laptop.vault.id)).pending_count() == 1
     laptop.remote.fails = lambda *_: None
     await laptop.sync()
     await desktop.sync()
@@ -309,6 +310,17 @@ async def test_an_emptied_remote_stops_the_sync_and_deletes_nothing(laptop: Devi
         await laptop.engine.pull()
     assert laptop.contents(session) == ["one", "two"]
     assert vault.remote.objects == {}
+
+
+@pytest.mark.fault(12)
+async def test_who_meets_an_emptied_remote_is_told_how_it_is_filled_again(laptop: Device, vault: Vault):
+    laptop.session("one")
+    await laptop.sync()
+    vault.remote.objects.clear()
+    with pytest.raises(NoVault) as caught:
+        await laptop.engine.pull()
+    assert "`steno repair`" in caught.value.line
+    assert "init" not in caught.value.line
 
 
 @pytest.mark.fault(12)
@@ -471,14 +483,14 @@ async def test_a_fault_that_nobody_foresaw_sets_its_object_aside_and_the_others_
     laptop: Device, desktop: Device, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ):
     session = await _with_history(laptop, 3)
-    real, calls = engine_module.apply, itertools.count()
+    real, calls = intake.apply, itertools.count()
 
     def broken(*arguments: Any, done: Applied) -> None:
         if next(calls) == 1:
             raise KeyError("a bug")
         real(*arguments, done=done)
 
-    monkeypatch.setattr(engine_module, "apply", broken)
+    monkeypatch.setattr(intake, "apply", broken)
     report = await desktop.sync()
     assert [problem for problem in report.problems if "KeyError" in problem]
     assert desktop.contents(session) == ["first", "1"]
@@ -498,7 +510,7 @@ async def test_a_full_disk_stops_the_pull_and_sets_nothing_aside(
         raise LocalStorageError("no room left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine_module, "apply", full)
+        patched.setattr(intake, "apply", full)
         with pytest.raises(LocalStorageError):
             await desktop.sync()
     assert (await desktop.sync()).complete
@@ -519,10 +531,12 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def crash_at(name: str) -> None:
         def step(passed: str) -> None:
             if passed == name:
-                monkeypatch.setattr(engine_module, "step", lambda _: None)
+                for module in (intake, sending):
+                    monkeypatch.setattr(module, "step", lambda _: None)
                 raise Crash
 
-        monkeypatch.setattr(engine_module, "step", step)
+        for module in (intake, sending):
+            monkeypatch.setattr(module, "step", step)
 
     return crash_at
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from steno.storage.change import VERSION
 from steno.storage.conflicts import conflicts
-from steno.storage.errors import ObjectDamaged
+from steno.storage.errors import InvalidInput, NoVault, ObjectDamaged
+from steno.storage.home import Home
 from steno.storage.model import parse_time
 from steno.storage.purge import purge_session
 from steno.storage.store import Store
 from steno.sync.vault.compaction import MOST
 from steno.sync.vault.engine import VaultEngine
+from steno.sync.vault.healing import WAIT_MS
+from steno.sync.vault.kdf import MINIMUM_COST
 from steno.sync.vault.ledger import standing
+from steno.sync.vault.membership import make_vault
 from steno.sync.vault.names import DEVICES, VAULT, DeviceName, SegmentName
 from steno.sync.vault.peers import EVERY_MS
 from steno.sync.vault.rewriting import GRACE_MS
 from steno.sync.vault.seal import SALT_BYTES, pack, seal
 from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.vaults import Device, Vault
+
+from .test_vault_engine_keys import Device as AtHome
 
 DAY_MS = 86_400_000
 
@@ -32,6 +42,29 @@ def _sealed(vault: Vault, name: str, content: bytes) -> None:
 
 def _records(vault: Vault) -> list[str]:
     return sorted(name for name in vault.remote.objects if name.startswith(DEVICES))
+
+
+# What is gone
+
+
+@pytest.mark.fault(14)
+def test_an_empty_directory_in_the_place_of_a_folder_gets_nothing_from_an_engine_that_runs_on(tmp_path: Path):
+    home = Home(tmp_path / "a", tmp_path / "a")
+    url = str(tmp_path / "remote")
+    asyncio.run(make_vault(home, url, passphrase="of a test", made=str, draw=os.urandom, cost=MINIMUM_COST))
+    device = AtHome(home.data)
+    device.store.create(id="s")
+    device.sync()
+    away = device.folder.rename(tmp_path / "away")
+    device.folder.mkdir()
+    device.add("s", "meanwhile")
+    with pytest.raises(NoVault):
+        asyncio.run(device.engine.push())
+    assert list(device.folder.iterdir()) == []
+    device.folder.rmdir()
+    away.rename(device.folder)
+    assert asyncio.run(device.engine.push()).sent_segments == 1
+    device.store.close()
 
 
 # What is said
@@ -149,6 +182,41 @@ class Skewed:
         self.device.store.close()
         self.device.store = Store(vault.folder / f"{name}.db", now_ms=lambda: vault.now() + self.ahead_ms)
         self.device.restart()
+
+
+@pytest.mark.fault(16)
+async def test_what_did_not_open_while_the_clock_was_ahead_is_tried_again_when_it_is_right(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    [name] = vault.log()
+    whole, vault.remote.objects[name] = vault.remote.objects[name], b"torn"
+    vault.clock_ms += 9 * DAY_MS
+    await desktop.sync()
+    vault.clock_ms -= 9 * DAY_MS
+    vault.remote.objects[name] = whole
+    for _ in range(3):
+        vault.clock_ms += 10_000
+        await desktop.sync()
+    assert desktop.contents(session) == ["one"]
+
+
+@pytest.mark.fault(16)
+async def test_what_was_lost_while_the_clock_was_ahead_is_healed_in_time(vault: Vault, laptop: Device, desktop: Device):
+    laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    [name] = vault.log()
+    vault.clock_ms += 9 * DAY_MS
+    del vault.remote.objects[name]
+    await desktop.sync()
+    vault.clock_ms -= 9 * DAY_MS
+    for _ in range(4):
+        await desktop.sync()
+        vault.clock_ms += WAIT_MS
+    assert (await desktop.sync()).complete
+    assert vault.log() != []
 
 
 @pytest.mark.fault(16)
@@ -303,6 +371,24 @@ async def test_a_least_version_that_the_vault_names_stops_an_older_program_from_
     vault.clock_ms += EVERY_MS
     await laptop.engine.tend()
     assert (await laptop.sync()).sent_segments == 1
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize("what", ["repair", "retire"])
+async def test_a_least_version_that_the_vault_names_stops_also_who_would_publish_what_others_wrote(
+    vault: Vault, laptop: Device, desktop: Device, what: str
+):
+    desktop.session("one")
+    await desktop.sync()
+    await laptop.sync()
+    _demand(vault, VERSION + 1)
+    await laptop.engine.tend()
+    if what == "repair":
+        vault.remote.objects.pop(vault.log()[0])
+    before = dict(vault.remote.objects)
+    with pytest.raises(InvalidInput, match="upgrade steno"):
+        await (laptop.engine.repair() if what == "repair" else laptop.engine.retire(desktop.store.device))
+    assert vault.remote.objects == before
 
 
 def _restarted(device: Device) -> VaultEngine:

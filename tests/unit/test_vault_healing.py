@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from steno.storage.change import StandsFor
-from steno.storage.errors import RemoteUnreachable, StenoError
+from steno.storage.errors import RemoteRefused, RemoteUnreachable, StenoError
 from steno.storage.purge import purge_session
 from steno.sync.vault import healing
 from steno.sync.vault.healing import WAIT_MS, Healer
@@ -47,6 +47,13 @@ async def healed(vault: Vault, *devices: Device) -> None:
             await device.sync()
 
 
+async def goes_on(device: Device, session: str) -> None:
+    """Add enough messages, each sent for itself, that segments are to be written again."""
+    for at in range(20):
+        device.add(session, f"{at}")
+        await device.sync()
+
+
 @pytest.mark.fault(8, 11)
 async def test_what_the_remote_lost_is_there_again(vault: Vault, laptop: Device, desktop: Device):
     session = laptop.session("one", "two", title="T", tags=["a"], metadata={"k": {"l": 1}})
@@ -67,6 +74,7 @@ async def test_what_is_gone_for_a_moment_only_is_not_published_again(vault: Vaul
     await laptop.sync()
     [name] = vault.log()
     kept = vault.remote.objects.pop(name)
+    laptop.restart()
     report = await laptop.sync()
     assert len(report.problems) == 1
     vault.remote.objects[name] = kept
@@ -120,6 +128,20 @@ async def test_a_hole_in_a_log_is_filled_by_what_stands_for_it(vault: Vault, lap
     assert fresh.contents(session) == ["one", "two", "three"]
 
 
+async def test_a_hole_before_what_stands_for_others_is_named_at_once(vault: Vault, laptop: Device, desktop: Device):
+    session = laptop.session("one")
+    await laptop.sync()
+    [first] = of(laptop)
+    laptop.add(session, "two")
+    await laptop.sync()
+    lose(vault, first)
+    await desktop.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    report = await vault.device("fresh").sync()
+    assert [each for each in report.problems if "publications 1-1 of" in each], report.problems
+
+
 async def test_what_stands_for_others_is_healed_in_its_turn(vault: Vault, laptop: Device, desktop: Device):
     session = laptop.session("one")
     await laptop.sync()
@@ -159,9 +181,7 @@ async def test_a_log_that_another_device_healed_is_written_again_without_what_is
     await desktop.sync()
     lose(vault, *of(laptop))
     await healed(vault, desktop)
-    for at in range(20):
-        laptop.add(session, f"{at}")
-        await laptop.sync()
+    await goes_on(laptop, session)
     assert (await laptop.engine.tend()).problems == []
     vault.clock_ms += GRACE_MS + 1
     assert (await laptop.engine.tend()).problems == []
@@ -176,9 +196,7 @@ async def test_what_stands_for_others_still_does_when_it_is_written_again(
     await desktop.sync()
     lose(vault, *of(laptop))
     await healed(vault, desktop)
-    for at in range(20):
-        desktop.add(session, f"{at}")
-        await desktop.sync()
+    await goes_on(desktop, session)
     await desktop.engine.tend()
     vault.clock_ms += GRACE_MS + 1
     await desktop.engine.tend()
@@ -259,6 +277,7 @@ async def test_a_repair_publishes_what_is_gone_without_waiting(vault: Vault, lap
     session = laptop.session("one")
     await laptop.sync()
     lose(vault)
+    laptop.restart()
     report = await laptop.engine.repair()
     assert (report.healed_segments, report.problems) == (1, [])
     fresh = vault.device("fresh")
@@ -423,6 +442,31 @@ async def test_a_healing_that_is_cut_short_again_and_again_ends(
     assert state(fresh.store) == state(desktop.store)
 
 
+@pytest.mark.fault(30)
+async def test_a_healing_that_a_full_remote_refuses_waits_and_fills_no_disk(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    for device in (laptop, desktop, laptop):
+        await device.sync()
+    lose(vault, *of(laptop))
+    full = RemoteRefused(remote="memory", reason="full")
+    desktop.remote.fails = lambda verb, _: full if verb == "put" else None
+    for _ in range(6):
+        vault.clock_ms += WAIT_MS
+        with suppress(RemoteRefused):
+            await desktop.sync()
+    laptop.add(session, "two")
+    await laptop.sync()
+    report = await desktop.engine.pull()
+    assert desktop.contents(session) == ["one", "two"], "it is read on"
+    assert report.pending_segments == 1
+    desktop.remote.fails = lambda *_: None
+    await healed(vault, desktop)
+    assert len(of(desktop)) == 2
+    assert (await vault.device("fresh").sync()).problems == []
+
+
 async def test_nothing_is_healed_while_something_under_our_id_is_not_taken_in(
     vault: Vault, laptop: Device, desktop: Device
 ):
@@ -461,6 +505,54 @@ async def test_a_deletion_swallows_nothing_that_a_healing_has_not_brought_yet(
     for device in (third, laptop):
         await device.sync()
         assert device.contents(session) == ["one"]
+
+
+async def test_a_deletion_in_a_pull_that_was_cut_short_swallows_nothing_that_a_healing_has_not_brought_yet(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    third = vault.device("third")
+    session = laptop.session("one")
+    await laptop.sync()
+    laptop.add(session, "two")
+    await laptop.sync()
+    lost = of(laptop)
+    for each in ("three", "four"):
+        laptop.add(session, each)
+        await laptop.sync()
+    await desktop.sync()
+    lose(vault, *lost)
+    await healed(vault, desktop)
+    late, last = of(desktop)[0], of(laptop)[-1]
+    content = vault.remote.objects.pop(late)
+    third.remote.fails = lambda _, name: RemoteUnreachable(remote="r", reason="gone") if name == last else None
+    with pytest.raises(RemoteUnreachable):
+        await third.sync()
+    third.remote.fails = lambda *_: None
+    assert third.contents(session) == ["three"]
+    third.store.delete(session)
+    vault.remote.objects[late] = content
+    for device in (third, laptop):
+        await device.sync()
+        assert device.contents(session) == ["one", "two", "four"]
+
+
+async def test_nobody_stands_for_what_a_healing_has_not_brought_it(vault: Vault, laptop: Device, desktop: Device):
+    third, fourth = vault.device("third"), vault.device("fourth")
+    session = laptop.session("one")
+    await laptop.sync()
+    for device in (desktop, fourth):
+        await device.sync()
+    lose(vault, *of(laptop))
+    await healed(vault, desktop)
+    content, claim = of(desktop)
+    lose(vault, content)
+    await third.sync()
+    lose(vault, claim)
+    await healed(vault, third)
+    await healed(vault, fourth)
+    fresh = vault.device("fresh")
+    await fresh.sync()
+    assert fresh.contents(session) == ["one"]
 
 
 async def something(

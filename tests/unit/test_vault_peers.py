@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steno.storage.errors import InvalidInput
+from steno.storage.errors import DeviceNotFound, InvalidInput
 from steno.sync.vault.names import DEVICES, MAX_NUMBER, DeviceName
 from steno.sync.vault.peers import EVERY_MS
 from steno.tests.simulation.test_stores_converge import state
@@ -108,7 +108,7 @@ async def test_no_device_retires_itself(laptop: Device):
 
 
 async def test_a_device_that_nobody_met_is_not_retired(laptop: Device):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(DeviceNotFound):
         await laptop.engine.retire("otherdevice0")
 
 

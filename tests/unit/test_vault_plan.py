@@ -83,6 +83,11 @@ def test_a_log_that_begins_late_has_a_hole_at_its_beginning():
     assert plan([name(RIGHT, 3)]).holes == {RIGHT: [(1, 2)]}
 
 
+def test_a_hole_in_our_own_log_is_named_where_we_caught_up_with_it():
+    kept = [name(OWN, 1), name(OWN, 3)]
+    assert plan(kept, applied=kept).holes == {OWN: [(2, 2)]}
+
+
 def test_of_compacted_objects_the_fewest_that_cover_what_is_missing_are_fetched():
     small = [name(LEFT, at, at + 1, level=1) for at in (1, 3, 5, 7)]
     large = name(LEFT, 1, 8, level=2)

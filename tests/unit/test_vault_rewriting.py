@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from steno.storage import unfolding
 from steno.storage.errors import RemoteUnreachable
 from steno.storage.purge import purge_history, purge_message, purge_session
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
 from steno.sync.vault import rewriting
 from steno.sync.vault.compaction import MOST
+from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.healing import WAIT_MS
+from steno.sync.vault.ledger import Ledger
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import VAULT, SegmentName
+from steno.sync.vault.own_log import OwnLog
 from steno.sync.vault.rewriting import GRACE_MS
+from steno.sync.vault.rotation import FixedKeys
 from steno.sync.vault.seal import Keyring, VaultKey, sealed_with, unpack, unseal
 from steno.sync.vault.vault import vault_json
 from steno.tests.unit.vaults import Device, Vault
@@ -60,6 +66,28 @@ async def test_a_log_of_many_small_segments_becomes_a_short_one(vault: Vault, la
     assert len(vault.log()) <= MOST
     await desktop.sync()
     assert contents(desktop) == contents(laptop)
+
+
+async def test_nothing_is_joined_to_what_nobody_would_read(
+    vault: Vault, laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(unfolding, "MAX_ENTRIES", 25)
+    await chatty(laptop, 100)
+    for _ in range(2):
+        await laptop.engine.tend()
+        vault.clock_ms += GRACE_MS + 1
+    assert len(vault.log()) < 20
+    assert (await desktop.sync()).complete
+    assert contents(desktop) == contents(laptop)
+
+
+async def test_what_cannot_be_joined_is_not_tried_again_and_again(laptop: Device, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(unfolding, "MAX_ENTRIES", 5)
+    await chatty(laptop, MOST + 20)
+    await laptop.engine.tend()
+    laptop.asked()
+    await laptop.engine.tend()
+    assert laptop.asked() == {}
 
 
 @pytest.mark.fault(36)
@@ -114,6 +142,25 @@ async def test_a_segment_that_does_not_open_is_not_replaced(vault: Vault, laptop
     report = await laptop.engine.tend()
     assert len(vault.log()) == 8
     assert any(damaged in problem for problem in report.problems)
+
+
+async def test_what_could_not_be_joined_is_read_again_only_after_a_while_and_named_meanwhile(
+    vault: Vault, laptop: Device
+):
+    session = await chatty(laptop, 8)
+    damaged = vault.log()[7]
+    whole, vault.remote.objects[damaged] = vault.remote.objects[damaged], b"torn"
+    await laptop.engine.tend()
+    laptop.asked()
+    for _ in range(3):
+        report = await laptop.engine.tend()
+        assert any(damaged in problem for problem in report.problems)
+        await chatty(laptop, 1, session)
+    assert laptop.asked() == {"put": 3}
+    vault.remote.objects[damaged] = whole
+    vault.clock_ms += GRACE_MS
+    assert (await laptop.engine.tend()).complete
+    assert len(vault.log()) == 12
 
 
 async def test_a_segment_that_does_not_read_back_replaces_nothing(vault: Vault, laptop: Device):
@@ -227,6 +274,34 @@ async def test_what_an_old_key_seals_is_sealed_anew(vault: Vault, laptop: Device
     desktop.restart()
     await desktop.sync()
     assert desktop.contents(session) == ["one"]
+
+
+class Turning(FixedKeys):
+    """Keys that are changed whenever somebody has just looked at them."""
+
+    def __init__(self, *rings: Keyring) -> None:
+        self._rings = itertools.cycle(rings)
+
+    def held(self) -> Keyring:
+        return next(self._rings)
+
+
+async def test_which_key_seals_a_segment_is_known_also_where_it_changed_meanwhile(vault: Vault, laptop: Device):
+    former = vault.keyring
+    vault.keyring = Keyring((*former.keys, VaultKey.new(vault.draw)))
+    laptop.engine = VaultEngine(
+        laptop.store, laptop.remote, vault=vault.id, keyring=Turning(former, vault.keyring), now_ms=vault.now,
+        draw=vault.draw,
+    )  # fmt: skip
+    await chatty(laptop, 20)
+    await laptop.engine.tend()
+    for name in vault.log()[:2]:
+        del vault.remote.objects[name]
+    await laptop.engine.repair()
+    standing = OwnLog(Ledger(laptop.store, vault.id)).standing()
+    for each in standing:
+        if each.name in vault.remote.objects:
+            assert each.key == sealed_with(vault.remote.objects[each.name], name=each.name)
 
 
 async def test_two_homes_under_one_id_do_not_take_turns_in_sealing_anew(vault: Vault, laptop: Device):

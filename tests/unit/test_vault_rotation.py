@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -222,7 +223,7 @@ def changed(home: Home, passphrase: str = NEW, *, draw: Draw = os.urandom) -> bo
 
 
 def rotated(home: Home, passphrase: str = OLD, *, revoke: bool = False) -> Rotated:
-    change = rotation.revoke if revoke else rotation.rotate
+    change = partial(rotation.revoke, published={}) if revoke else rotation.rotate
     return asyncio.run(
         change(home, passphrase=passphrase, draw=os.urandom, cost=MINIMUM_COST, lock=nullcontext, derive=derive)
     )
@@ -398,7 +399,7 @@ def test_a_device_that_joins_again_after_a_revocation_goes_on_and_drops_no_key(h
     assert keys.refresh()
     assert not keys.superseded
     assert keys.held() == ring(home)
-    assert before.keys == ring(other).keys[:-1]
+    assert [key.secret for key in before.keys] == [key.secret for key in ring(other).keys[:-1]]
 
 
 def test_a_revocation_with_the_present_passphrase_is_refused(home: Home):

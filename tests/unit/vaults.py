@@ -10,9 +10,10 @@ from typing import Any
 from steno.storage.errors import RemoteUnreachable, StenoError
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
-from steno.sync.vault.engine import SyncReport, VaultEngine
+from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import LOG
+from steno.sync.vault.report import SyncReport
 from steno.sync.vault.seal import Keyring
 
 NOW_MS = 1_800_000_000_000

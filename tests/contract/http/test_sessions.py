@@ -11,7 +11,7 @@ from steno.storage.store import Store
 
 FIELDS = {
     "id", "title", "name", "user_id", "status", "provider", "model", "project", "tags", "metadata", "state",
-    "forked_from", "created_at", "updated_at", "deleted_at", "message_count", "source",
+    "forked_from", "created_at", "updated_at", "deleted_at", "message_count", "source", "local_only",
 }  # fmt: skip
 
 ODD_IDS = [
@@ -28,6 +28,22 @@ def test_a_session_that_is_made_stands_where_its_location_says(server: Any):
 
 def test_a_session_has_exactly_its_fields(server: Any):
     assert set(server.ask("POST", "/v1/sessions", {}).json) == FIELDS
+
+
+def test_a_session_may_be_made_local_only(server: Any):
+    assert server.ask("POST", "/v1/sessions", {"local_only": True}).json["local_only"] is True
+
+
+def test_a_patch_shares_what_was_local_only(server: Any):
+    server.ask("POST", "/v1/sessions", {"id": "one", "local_only": True})
+    assert server.ask("PATCH", server.path("one"), {"local_only": False}).json["local_only"] is False
+
+
+def test_a_patch_does_not_make_local_only_what_is_sent(server: Any):
+    server.ask("POST", "/v1/sessions", {"id": "one"})
+    refused = server.ask("PATCH", server.path("one"), {"local_only": True, "title": "new"})
+    assert (refused.status, refused.json["code"]) == (400, "InvalidInput")
+    assert server.ask("GET", server.path("one")).json["title"] == ""
 
 
 def test_name_is_the_title_and_project_that_of_the_metadata(server: Any):
