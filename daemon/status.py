@@ -143,7 +143,7 @@ def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     return {
         "remote": found.url,
         "id": found.vault,
-        "problems": stands.problems,
+        "problems": stands.problems if stands.failure is None else [stands.failure, *stands.problems],
         "notes": [*stands.notes, *map(said_of, unscrubbed(VaultLedger(store, found.vault)))],
         "not_sent": unsent,
         "pending_segments": pending,

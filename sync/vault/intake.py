@@ -41,7 +41,7 @@ from .segment import Sealer, batch_of
 from .work import Work
 
 AHEAD = 8
-AHEAD_BYTES = 16 * 1024 * 1024
+AHEAD_BYTES = 8 * 1024 * 1024
 """What is fetched and waits for its turn takes about this much at most."""
 
 _EXPECTED_BYTES = 1024 * 1024
@@ -151,17 +151,21 @@ class Intake:
         """What an object holds, as soon as it is there."""
         return await self._unsealed(coming.name, await coming.sealed)
 
+    async def _batch(self, coming: _Coming) -> Batch:
+        """What an object says; what it was decoded from is let go, since both together are large."""
+        content = await (coming.content or self._content(coming))  # raises what fetching did
+        coming.content = None
+        step("pull.fetched")
+        name, sealed = coming.name, coming.sealed.result()
+        await self._work(lambda: check_room(self._store.path, taking=len(sealed)))
+        await self._work(lambda: self._revocations.check(name, sealed))
+        return await self._work(lambda: batch_of(content, name=name.path))
+
     async def _take(self, coming: _Coming, report: SyncReport) -> bool:
         """Apply an object, or set it aside; say whether it was applied."""
         name = coming.name
         try:
-            content = await (coming.content or self._content(coming))  # raises what fetching did
-            step("pull.fetched")
-            sealed = coming.sealed.result()
-            await self._work(lambda: check_room(self._store.path, taking=len(sealed)))
-            await self._work(lambda: self._revocations.check(name, sealed))
-            batch = await self._work(lambda: batch_of(content, name=name.path))
-            done = await self._apply_slices(name, batch)
+            done = await self._apply_slices(name, await self._batch(coming))
         except (LocalStorageError, RemoteUnreachable, RemoteRefused):
             raise
         except Apart:

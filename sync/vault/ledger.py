@@ -23,10 +23,11 @@ INTENDED, THERE, REPLACED, DELETED = range(4)
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the last look at a remote left to be said."""
+    """What the last look at a remote left to be said; ``failure`` is why the last one came to nothing, if it did."""
 
     problems: list[str] = []
     notes: list[str] = []
+    failure: str | None = None
 
 
 _NOTHING_STANDS = msgspec.json.encode(Standing()).decode()
@@ -257,7 +258,14 @@ class Ledger:
 
     def keep_standing(self, problems: list[str], *, notes: list[str]) -> None:
         """Keep what the last look at the remote left to be said, for whoever asks when nobody looks."""
-        key, said = f"standing:{self.vault}", msgspec.json.encode(Standing(problems, notes)).decode()
+        self._say(Standing(problems, notes))
+
+    def keep_failure(self, line: str) -> None:
+        """Keep why the remote could not be looked at, until it can."""
+        self._say(msgspec.structs.replace(standing(self.store, self.vault), failure=line))
+
+    def _say(self, stands: Standing) -> None:
+        key, said = f"standing:{self.vault}", msgspec.json.encode(stands).decode()
         if (self.store.meta(key) or _NOTHING_STANDS) != said:
             with self.store.transaction():
                 self.store.set_meta(key, said)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -33,6 +34,10 @@ from .work import Work
 
 FORMAT = 1
 EVERY_MS = 24 * 60 * 60_000
+STRANGER_MS = 60_000
+STRANGER_LOOKS = 3
+"""How often a device that published and has not said who it is is looked for, besides once a day."""
+
 MAX_RECORD_BYTES = 1 << 20
 MOST = 1000
 """So many devices are heard; a remote may list more."""
@@ -92,27 +97,41 @@ class Peers:
     ) -> None:  # fmt: skip
         self._store, self._ledger, self._remote, self._sealer = store, ledger, remote, sealer
         self._now_ms, self._work = now_ms, work
+        self._looks: Counter[str] = Counter()
+        self._looked_ms: int | None = None
 
     async def tend(self) -> bool:
         """Read what others say and say what is to be said, where that was last done a day ago; whether it was done.
 
-        Raises as remotes do.
+        A device that is new is looked for sooner. Raises as remotes do.
         """
         own = (await self._work(self.known)).get(self._store.device)
         if own is not None and 0 <= self._now_ms() - own.written_ms < EVERY_MS:
+            await self._look_for(await self._work(self._strangers))
             return False
         await self.exchange()
         return True
 
+    def _strangers(self) -> list[str]:
+        """Devices that published and of which no record was read."""
+        return sorted(self._ledger.cursor().devices - self._numbers().keys())
+
+    async def _look_for(self, strangers: list[str]) -> None:
+        """Read what new devices say of themselves: they write it when what they have to send is sent."""
+        sought = [each for each in strangers if self._looks[each] < STRANGER_LOOKS]
+        now_ms = self._now_ms()
+        is_soon = self._looked_ms is not None and abs(now_ms - self._looked_ms) < STRANGER_MS
+        if not sought or is_soon:
+            return
+        self._looked_ms = now_ms
+        self._looks.update(sought)
+        await self._hear(await self._remote.list(DEVICES))
+
     async def exchange(self, *, retire: dict[str, int] | None = None) -> None:
         """Read what others say, and write the record of this device anew; ``retire`` are adopted logs to name in it."""
         listing = await self._remote.list(DEVICES)
-        names = _newest(listing)
-        known = await self._work(self._numbers)
-        for device, name in names.items():
-            if device != self._store.device and name.n > known.get(device, 0):
-                await self._read(name)
-        device = self._store.device
+        await self._hear(listing)
+        known, device = await self._work(self._numbers), self._store.device
         before = [each for each in map(DeviceName.parse, listing) if each is not None and each.device == device]
         # A remote may list the last number there is under our id.
         numbers = [n for n in (known.get(device, 0), *(each.n for each in before)) if n < MAX_NUMBER]
@@ -151,6 +170,13 @@ class Peers:
             retired={**(before.retired if before else {}), **retire},
         )
         return msgspec.json.encode(record)
+
+    async def _hear(self, listing: list[str]) -> None:
+        """Read the records of others that are newer than those that were read last."""
+        known = await self._work(self._numbers)
+        for device, name in _newest(listing).items():
+            if device != self._store.device and name.n > known.get(device, 0):
+                await self._read(name)
 
     async def _read(self, name: DeviceName) -> None:
         try:

@@ -104,6 +104,20 @@ def test_a_new_device_is_not_told_that_an_emptied_log_is_a_vault_without_session
     assert equal(laptop, fresh)
 
 
+@pytest.mark.fault(14)
+def test_a_remote_that_was_not_there_is_said_until_it_is_reached_again(pair: Pair):
+    laptop, _ = pair
+    folder = _folder(laptop)
+    away = folder.rename(folder.with_name("away"))
+    error = laptop.steno("sync", code=6).err
+    assert str(folder) in error
+    for _ in range(2):
+        assert error.removeprefix("Error: ").splitlines()[0] in laptop.steno("status", code=8).out
+    away.rename(folder)
+    laptop.sync_here()
+    laptop.steno("status", code=0)
+
+
 @pytest.mark.fault(13)
 def test_a_vault_at_another_place_gets_everything_and_the_old_place_stays(pair: Pair, place: Path):
     laptop, desktop = pair

@@ -22,7 +22,7 @@ Pair = tuple[Device, Device]
 @pytest.fixture(scope="module")
 def used(short: Path, make_pair: Callable[[Path], Pair]) -> Pair:
     """Two devices that agreed, and then both wrote; the laptop has not sent what it wrote. Tests take copies."""
-    laptop, desktop = make_pair(short / "used")
+    laptop, desktop = make_pair(short / "agreed")
     with laptop.store(write=True) as store:
         for session in ("plan", "other"):
             store.create(id=session, title=session)

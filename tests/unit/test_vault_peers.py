@@ -6,7 +6,7 @@ import pytest
 
 from steno.storage.errors import DeviceNotFound, InvalidInput
 from steno.sync.vault.names import DEVICES, MAX_NUMBER, DeviceName
-from steno.sync.vault.peers import EVERY_MS
+from steno.sync.vault.peers import EVERY_MS, STRANGER_LOOKS, STRANGER_MS
 from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.vaults import Device, Vault
 
@@ -41,6 +41,30 @@ async def test_a_record_is_written_once_a_day_and_replaces_the_one_before(vault:
     [second] = records(vault)
     assert DeviceName.parse(second) == DeviceName(laptop.store.device, 2)
     assert laptop.asked() == {"list": 1, "put": 1, "delete": 1}
+
+
+async def test_a_new_device_is_known_by_name_before_the_day_is_over(laptop: Device, desktop: Device):
+    await laptop.engine.tend()
+    desktop.session("one")
+    await desktop.sync()
+    await desktop.engine.tend()
+    await laptop.sync()
+    await laptop.engine.tend()
+    assert desktop.store.device in laptop.engine.peers.known()
+
+
+async def test_a_device_that_never_says_who_it_is_is_looked_for_a_few_times_only(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    await laptop.engine.tend()
+    desktop.session("one")
+    await desktop.sync()
+    await laptop.sync()
+    laptop.asked()
+    for _ in range(20):
+        vault.clock_ms += STRANGER_MS
+        await laptop.engine.tend()
+    assert laptop.asked() == {"list": STRANGER_LOOKS}
 
 
 @pytest.mark.fault(7)
