@@ -40,6 +40,7 @@ def used(short: Path, make_pair: Callable[[Path], Pair]) -> Iterator[Pair]:
     until(lambda: "snowman" in path.read_text(encoding="utf-8"), "the file is whole")
     path.write_text(path.read_text(encoding="utf-8").replace("rhododendron", "rhododendron mucronulatum"), "utf-8")
     until(lambda: any("mucronulatum" in str(each) for each in laptop.contents(session)), "the edit is back")
+    until(lambda: "mucronulatum" in laptop.file(session).read_text(encoding="utf-8"), "the other file has it")
     laptop.here("delete", SESSION)
     until(lambda: equal(*devices), "both are equal")
     yield devices
