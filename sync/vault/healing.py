@@ -36,6 +36,21 @@ def kept_back(ledger: Ledger, device: str) -> str | None:
     return None if device in own else withheld(ledger.store, ledger.writers([device]) - own)
 
 
+def beyond_us(ledger: Ledger, names: Collection[SegmentName]) -> list[SegmentName]:
+    """Those of some segments that stand for what is not here: who stands for them without that makes it forgotten."""
+    have = ledger.vouched()
+    unread = [
+        each
+        for each in ledger.healed()
+        if not all(have.of(device).covers(*span) for device, spans in each.stands_for.items() for span in spans)
+    ]
+    return [
+        name
+        for name in names
+        if any(name.device == each.publisher and name.first <= each.first and each.last <= name.last for each in unread)
+    ]
+
+
 class Healer:
     """Heals the log of any device from what this store holds. ``send`` publishes an intent that is kept."""
 
@@ -56,8 +71,11 @@ class Healer:
 
     def possible(self, lost: Collection[SegmentName]) -> list[SegmentName]:
         """Those of some segments of which this store may publish all: the others are left to other devices."""
+        if not lost:
+            return []
         left = {device for device in {name.device for name in lost} if kept_back(self._ledger, device) is not None}
-        return [name for name in lost if name.device not in left]
+        beyond = beyond_us(self._ledger, lost)
+        return [name for name in lost if name.device not in left and name not in beyond]
 
     async def heal(self, lost: Collection[SegmentName], *, listed: Iterable[SegmentName]) -> int:
         """Publish what some segments said that a listing lacks; return how many segments that took."""

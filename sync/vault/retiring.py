@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...storage.errors import DeviceNotFound, InvalidInput
-from .healing import kept_back
+from .healing import beyond_us, kept_back
 from .ledger import Ledger
 from .names import SegmentName
 from .report import numbers
@@ -22,7 +22,10 @@ def last_to_adopt(ledger: Ledger, device: str, names: list[SegmentName]) -> int:
     if not names and not have.last:
         raise DeviceNotFound(device=device)
     aside = {problem.name for problem in ledger.problems()}
-    missing = [name.path for name in names if name.path in aside or not have.covers(name.first, name.last)]
+    beyond = beyond_us(ledger, names)
+    missing = [
+        name.path for name in names if name.path in aside or name in beyond or not have.covers(name.first, name.last)
+    ]
     if missing or have.holes:
         raise InvalidInput(
             f"not all that device {device} published is here ({', '.join(missing[:3]) or numbers(have.holes)})",

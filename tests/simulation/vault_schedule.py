@@ -487,7 +487,7 @@ def _write(device: Device, what: str, session: int, message: int, number: int) -
         device.act(lambda store, at: store.create(id=name, title=f"<{at}> {MARK}" if number else None))
     elif what in ("purge session", "purge history"):
         purge = purge_session if what == "purge session" else purge_history
-        device.act(lambda store, _: purge(store, name), purges=name if what == "purge session" else None)
+        device.act(lambda store, _: purge(store, name))
     elif what == "capture":
         _capture(device, name, number)
     elif row.hidden:

@@ -308,11 +308,15 @@ class Device:
 
     # What a person does
 
-    def act(self, write: Write, *, edits: Field | None = None, purges: str | None = None) -> None:
-        """One write, and what it replaced and hid."""
+    def act(self, write: Write, *, edits: Field | None = None) -> None:
+        """One write, what it replaced and hid, and the sessions that it purged."""
+        before = self._ended()
         self.acts.add(self.world.deeds.act(self.store, write, edits=edits))
-        if purges is not None:
-            self.world.purged.add((self.name, purges))
+        self.world.purged |= {(self.name, session) for session, _ in self._ended() - before}
+
+    def _ended(self) -> set[tuple[str, int]]:
+        """The sessions that somebody purged, with how many of their lives that ended."""
+        return set(self.store.execute("SELECT id, purged FROM sessions WHERE purged").fetchall())
 
     def has(self, name: SegmentName) -> bool:
         """Whether this store has taken in, or published, what a segment says."""

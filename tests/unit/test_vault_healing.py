@@ -536,6 +536,25 @@ async def test_a_deletion_in_a_pull_that_was_cut_short_swallows_nothing_that_a_h
         assert device.contents(session) == ["one", "two", "four"]
 
 
+@pytest.mark.fault(8, 11)
+async def test_what_says_what_it_stands_for_is_left_to_whoever_has_that(vault: Vault, laptop: Device, desktop: Device):
+    laptop.session("one")
+    for _ in range(2):  # the second time it sees its own
+        await laptop.sync()
+    lose(vault)
+    await healed(vault, laptop)
+    content, claim = of(laptop)
+    lose(vault, content)
+    await desktop.sync()  # it hears that something stands for the first, and never what that said
+    lose(vault, claim)
+    await healed(vault, desktop)
+    assert vault.log() == []
+    await healed(vault, laptop, desktop)
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).complete
+    assert state(fresh.store) == state(laptop.store) == state(desktop.store)
+
+
 async def test_nobody_stands_for_what_a_healing_has_not_brought_it(vault: Vault, laptop: Device, desktop: Device):
     third, fourth = vault.device("third"), vault.device("fourth")
     session = laptop.session("one")
