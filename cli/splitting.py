@@ -10,7 +10,7 @@ from ..storage.runs import Divergence
 from ..storage.shape import divergence_json, session_json
 from .options import examples, format_option
 from .stores import reading, writing
-from .terminal import note, print_json, safe_line
+from .terminal import counted, note, print_json, safe_line
 
 
 @click.command(
@@ -41,7 +41,7 @@ def split_session(*, session: str, at: str | None, dry_run: bool, as_json: bool)
     if as_json:
         print_json(session_json(made))
         return
-    click.echo(safe_line(f"Moved {_messages(moved)} of {source.id} to {made.id} ({made.title})"))
+    click.echo(safe_line(f"Moved {counted(moved, 'message')} of {source.id} to {made.id} ({made.title})"))
     if left:
         note(f"Devices diverged there {_more(left)}: see `steno split {source.id} --dry-run`.")
 
@@ -54,16 +54,12 @@ def _tell(session: SessionHeader, found: list[Divergence], *, as_json: bool) -> 
         where = f"behind {each.anchor}" if each.anchor is not None else "at the beginning"
         click.echo(
             safe_line(
-                f"{each.at}  {_messages(len(each.run))} {where}, written without knowing of {each.against}: "
+                f"{each.at}  {counted(len(each.run), 'message')} {where}, written without knowing of {each.against}: "
                 f"steno split {session.id} --at {each.at}"
             )
         )
     if not found:
         note(f"No devices diverged in {session.id}.")
-
-
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count} messages"
 
 
 def _more(count: int) -> str:
