@@ -1,5 +1,5 @@
 # The words of this project: `make up`, `make demo`, `make test`, `make acceptance`, `make faults`,
-# `make check`, `make bench`.
+# `make check`, `make docs`, `make fuzz`, `make bench`.
 # Each makes what it needs in .venv, from Python 3.11 or later with its venv (or uv) and make alone.
 #   make up ARGS="--yes"        arguments for steno
 #   make test ARGS="-k merge"   arguments for pytest
@@ -8,9 +8,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up demo test acceptance faults check crash soak simulate bench clean
+.PHONY: help up demo test acceptance faults check docs fuzz crash soak simulate bench clean
 
 BIN := .venv/bin
+
+# Where it is set, thousands of processes of the tests would each compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo 'make up          start steno: keep, search and mirror your sessions (the main thing)'
@@ -19,6 +22,8 @@ help:
 	@echo 'make acceptance  run the tests of the acceptance page, and print its checks with their results'
 	@echo 'make faults      run the tests of the page of faults, and print its rows with their results'
 	@echo 'make check       run ruff, basedpyright and import-linter'
+	@echo 'make docs        write docs/cli.md and the man page anew, from the commands'
+	@echo 'make fuzz        run the commands with random arguments, ARGS="--lines 100000" as many'
 	@echo 'make crash       kill writers at random moments, and look each time what the store holds'
 	@echo 'make soak        kill daemons at random moments over a folder, S3 and WebDAV, and look that nothing is lost'
 	@echo 'make simulate    play devices over a failing remote from new seeds, HOURS=8 as long as that'
@@ -31,21 +36,31 @@ up: .venv/.runtime
 demo: .venv/.runtime
 	@exec $(BIN)/steno demo $(ARGS)
 
+# Four at once, on two cores as well: half of the time a test waits.
+SIDE_BY_SIDE := --numprocesses=4 --dist=worksteal
+
 # `pytest`, not `python -m pytest`: that would put the root on sys.path and `storage` beside `steno.storage`.
 test: .venv/.dev
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 acceptance: .venv/.dev
 	@$(BIN)/pytest -m check --acceptance -q -r fE $(ARGS)
 
 faults: .venv/.dev
-	@$(BIN)/pytest -m fault --faults -q -r fE --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(BIN)/pytest -m fault --faults -q -r fE $(SIDE_BY_SIDE) $(ARGS)
 
 check: .venv/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright --project pyproject.toml  # not one that lies above the tree
 	@$(BIN)/lint-imports
+
+docs: .venv/.dev
+	@$(BIN)/python -P -m steno.cli.manual docs
+
+# Argument lists from new seeds, as many as ARGS="--lines 100000" says; the tests try two thousand.
+fuzz: .venv/.dev
+	@$(BIN)/python -P -m steno.tests.e2e.arguments $(ARGS)
 
 # Writers killed at random moments, as many as ARGS="--kills 20000" says; the tests kill two hundred.
 crash: .venv/.dev

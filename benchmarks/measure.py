@@ -54,6 +54,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 25
     corpus_bytes: int = 24_000_000
     import_rounds: int = 5
+    exported: int = 10_000
     messages: int = 200_000
     mirror_rounds: int = 3
     loaded: int = 10_000
@@ -78,13 +79,18 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     kept: int = 25_000
     sent: int = 5_000
     singles: int = 5
+    conversations: int = 100_000
+    sought: int = 1_000_000
+    pairs: int = 200
 
 
 QUICK = Scale(
     session_sizes=(10, 200), appends=5, rounds=2, sessions=20, starts=1, corpus_bytes=60_000, import_rounds=1,
-    messages=60, mirror_rounds=1, loaded=50, forked=20, large_bytes=500_000, arrivals=3, distant_arrivals=1,
+    exported=20, messages=60, mirror_rounds=1, loaded=50, forked=20, large_bytes=500_000, arrivals=3,
+    distant_arrivals=1,
     pause_s=0.05, idle_s=1.0, settle_s=60.0, edited=3, saves=4, breath_s=0.05, mirrored=5, mirrored_messages=4,
     first_rounds=1, unchanged=20, start_rounds=1, long=200, paced_s=0.5, burst=20, kept=5, sent=5, singles=1,
+    conversations=20, sought=200, pairs=3,
 )  # fmt: skip
 
 

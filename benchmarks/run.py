@@ -3,7 +3,7 @@
 Prints a table and writes ``benchmarks/results.json``. ``--only NAME`` runs one group (repeatable),
 ``--quick`` runs all of them on tiny sizes, which shows that they work and nothing else; neither
 touches the results of a full run. A row whose yardstick or server is not installed is left out, by name: Debian's
-packages git, rclone, unison, redis-server and postgresql. All of it takes some 40 minutes, 20 GB of disk, and a
+packages git, rclone, unison, ripgrep, redis-server and postgresql. All of it takes an hour, 20 GB of disk, and a
 machine that does nothing else; ``--folder /dev/shm`` measures without the disk.
 Nothing here is a test: a figure that is missed fails nothing.
 """
@@ -22,7 +22,9 @@ from pathlib import Path
 
 import appending
 import arrivals
+import commanding
 import distant
+import exporting
 import files
 import idling
 import importing
@@ -39,7 +41,9 @@ GROUPS: dict[str, Callable[[Bench], Sequence[Figure | LeftOut | Noted]]] = {
     "append": appending.figures,
     "library": library.figures,
     "list": listing.figures,
+    "cli": commanding.figures,
     "import": importing.figures,
+    "export": exporting.figures,
     "mirror": mirroring.figures,
     "latency": arrivals.figures,
     "idle": idling.figures,

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ..daemon import control
-from ..storage.errors import Incomplete
+from ..storage.errors import Incomplete, NoVault, OtherVault, RemoteRefused, RemoteUnreachable
 from ..storage.home import Home
 from ..storage.store import Store
 from ..sync.vault.devices import Device
@@ -25,6 +25,7 @@ from .options import examples, format_option
 from .syncing import alone
 from .terminal import counted, local_time, note, print_json, safe_line
 
+_ANSWER_WITHIN_S = 20.0
 _T = TypeVar("_T")
 
 
@@ -32,13 +33,13 @@ _T = TypeVar("_T")
 @click.pass_context
 @format_option
 def devices(context: click.Context, *, as_json: bool) -> None:
-    """List the devices of the vault: who they are, when they were last there, and what they have not read yet."""
+    """List the devices of the vault: who they are, when they last said so, and what they had not read then.
+
+    Each says so once a day at most. Where the remote cannot be reached, those are listed that are known here.
+    """
     if context.invoked_subcommand is not None:
         return
-    home = _home()
-    found = required_membership(home)
-    with Store(home.database) as store:
-        known = devices_of(Ledger(store, found.vault))
+    known = _known(_home())
     if as_json:
         print_json(msgspec.to_builtins(known))
         return
@@ -53,8 +54,8 @@ def devices(context: click.Context, *, as_json: bool) -> None:
 def retire(*, device: str, yes: bool, as_json: bool) -> None:
     """Take over what a device wrote that never comes back, so that its objects go from the remote.
 
-    Nothing that it sent is lost. Should it come back, what it wrote meanwhile is not taken from it any more; it must
-    leave the vault and join again.
+    Nothing that it sent is lost. Should it come back after all, it goes on as before, and what it wrote meanwhile is
+    taken in. That shuts nobody out: `steno vault rotate --revoke` does.
     """
     home = _home()
     if not yes and sys.stdin.isatty():
@@ -104,6 +105,24 @@ def _home() -> Home:
     return home
 
 
+def _known(home: Home) -> list[Device]:
+    """The devices of the vault: as they are now, if the remote answers."""
+
+    async def heard(engine: VaultEngine) -> list[Device]:
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            return await engine.devices(hear=True)
+
+    try:
+        return asyncio.run(_alone(home, heard, exclusive=False))
+    except (RemoteUnreachable, RemoteRefused, NoVault, OtherVault) as exc:
+        why = exc.line
+    except TimeoutError:
+        why = "the remote did not answer in time"
+    note(f"{why}; these are the devices that were known here")
+    with Store(home.database) as store:
+        return devices_of(Ledger(store, required_membership(home).vault))
+
+
 def _with_engine(
     home: Home, asked: Callable[[Any], dict[str, Any]], call: Callable[[VaultEngine], Awaitable[Any]]
 ) -> dict[str, Any]:
@@ -143,6 +162,6 @@ def _line(device: Device) -> str:
     who = "this device" if device.this else "retired" if device.retired else ""
     name = safe_line(device.name or "(it did not say who it is)")
     seen = f"seen {local_time(device.seen_at)}" if device.seen_at else ""
-    behind = f"has not read {device.behind:,} of ours" if device.behind and not device.retired else ""
+    behind = f"had not read {device.behind:,} of ours then" if device.behind and not device.retired else ""
     aside = f"{device.set_aside:,} set aside: it came under a revoked key" if device.set_aside else ""
     return "  ".join(part for part in (device.id, name, device.platform or "", seen, behind, aside, who) if part)

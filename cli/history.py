@@ -107,6 +107,8 @@ def _what(entry: AuditEntry) -> str:
         return f"{of}{done}"
     before = "nothing" if entry.before is None else _short(entry.before)
     after = "removed" if entry.removed else _short(entry.after)
+    if entry.beaten:
+        return f"{of}{entry.path}: {after}, which another value beats"
     return f"{of}{entry.path}: {before} -> {after}"
 
 

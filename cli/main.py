@@ -15,6 +15,7 @@ import click
 from .. import __version__
 from ..storage.errors import StenoError
 from .options import examples
+from .terminal import note
 from .verbs import Verbs
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2, 4, 130, 141
@@ -33,14 +34,21 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2
 def steno(ctx: click.Context) -> None:
     """Keep your AI and chat sessions: in files you can edit, searchable, the same on every machine."""
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        from .glance import glance  # noqa: PLC0415  no verb needs it
+
+        glance()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code."""
+    _open_what_is_closed()
     try:
         for stream in (sys.stdout, sys.stderr):
             _never_fail_to_encode(stream)
+        if asked := os.environ.get("_STENO_COMPLETE"):
+            from .completing import complete  # noqa: PLC0415  asked for by a shell, not by a person
+
+            return complete(steno, asked)
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:
@@ -55,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         line, code = told(exc)
-        click.echo(line, err=True)
+        note(line)
         _flush_or_discard()
     return code
 
@@ -101,6 +109,13 @@ def _of_sqlite(exc: BaseException) -> bool:
     """Say whether the one SQLite library of this process raised it; asked only once it was imported."""
     module = sys.modules.get(f"{StenoError.__module__.rpartition('.')[0]}.sqlite")
     return module is not None and isinstance(exc, module.dbapi.Error)
+
+
+def _open_what_is_closed() -> None:
+    """Let a stream that whoever started this has closed lead nowhere, so that no opened file is taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  open to the end
 
 
 def _never_fail_to_encode(stream: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,7 @@ def _restore(file: Path | None, *, force: bool, as_json: bool) -> None:
 
 @click.command(
     "doctor",
-    short_help="Look whether database and index are sound, and mend what can be.",
+    short_help="Look whether everything is sound, say what to do, and mend what can be.",
     epilog=examples("steno doctor", "steno doctor --rebuild-index", "steno doctor --repair", "steno doctor --rebuild"),
 )
 @click.option("--rebuild-index", is_flag=True, help="Make the search index anew first.")
@@ -91,9 +92,15 @@ def _restore(file: Path | None, *, force: bool, as_json: bool) -> None:
     "--rebuild", "rebuilding", is_flag=True, help="Make a lost or damaged database anew, and do nothing else."
 )
 @click.option("--files-only", is_flag=True, help="With --rebuild: do not ask the remote.")
+@click.option("--offline", is_flag=True, help="Do not ask the remote.")
 @format_option
-def doctor(*, rebuild_index: bool, repair: bool, rebuilding: bool, files_only: bool, as_json: bool) -> None:
-    """Look whether database and index are sound; the exit code is 0 if they are and 8 if not.
+def doctor(
+    *, rebuild_index: bool, repair: bool, rebuilding: bool, files_only: bool, offline: bool, as_json: bool
+) -> None:
+    """Look whether everything is sound, and say what to do where it is not; the exit code is 0 if it is and 8 if not.
+
+    That is the database, the index, the files, the daemon, the clock, the disk, who may read this home, and whether the
+    remote answers and the key opens what lies there.
 
     Nothing that anybody wrote is changed, whatever the options: what they make anew follows from that. With --rebuild
     a database that is lost or damaged is made anew from the remote, if there is one, and then from the files; the
@@ -103,6 +110,8 @@ def doctor(*, rebuild_index: bool, repair: bool, rebuilding: bool, files_only: b
         raise click.UsageError("--rebuild makes all of it anew; give it alone")
     if files_only and not rebuilding:
         raise click.UsageError("--files-only says how to --rebuild")
+    if rebuilding and offline:
+        raise click.UsageError("--rebuild goes without the remote with --files-only")
     if rebuilding:
         from .rebuilding import rebuild  # noqa: PLC0415  only here
 
@@ -110,8 +119,7 @@ def doctor(*, rebuild_index: bool, repair: bool, rebuilding: bool, files_only: b
         return
     if rebuild_index or repair:
         _mend(index=rebuild_index, caches=repair)
-    with reading() as store, _progress() as progress:
-        found = examine(store, told=progress.say)
+    found = _checked(Home.from_environment(), offline=offline)
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:
@@ -120,6 +128,20 @@ def doctor(*, rebuild_index: bool, repair: bool, rebuilding: bool, files_only: b
     wrong = [each for each in found if not each.ok]
     if wrong:
         raise Incomplete(count=len(wrong), hint=wrong[0].advice)
+
+
+def _checked(home: Home, *, offline: bool) -> list[Finding]:
+    from ..daemon.checkup import around, far  # noqa: PLC0415  cryptography and the network, which a backup needs not
+
+    with _progress() as progress:
+        with reading() as store:
+            found = examine(store, told=progress.say)
+            progress.say("looking at files, daemon and disk")
+            found += around(store, home)
+        if not offline:
+            progress.say("asking the remote")
+            found += asyncio.run(far(home))
+    return found
 
 
 def _mend(*, index: bool, caches: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
@@ -14,8 +13,10 @@ import msgspec
 from ..storage.errors import InvalidInput
 from ..storage.listing import Filter
 from ..storage.model import STATUSES, Json
+from .dates import FORMS, Span, date_option
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
+_MOST = 1 << 62  # more than that SQLite cannot count
 _FORMATS = ("text", "json")
 _AGE = re.compile("([0-9]{1,6})([mhdw])")
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
@@ -45,42 +46,36 @@ def local_only_option(verb: _Verb) -> _Verb:
     return click.option("--local-only", is_flag=True, help="It stays on this device: nothing of it is ever sent.")(verb)
 
 
-def filter_options(verb: _Verb) -> _Verb:
-    """Add the options that choose sessions; `filter_of` makes a `Filter` of them."""
+def filter_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose sessions; the verb gets ``chosen``, a `Filter` in which all that is said holds."""
+
+    @functools.wraps(verb)
+    def choosing(*args: Any, since: Span | None, until: Span | None, user: str | None, **options: Any) -> None:
+        if since and until and since.first_ms >= until.behind_ms:
+            raise click.UsageError("--since is later than --until")
+        named = {name: options.pop(name) for name in ("title", "tags", "project", "provider", "status", "shared")}
+        chosen = Filter(
+            user_id=user,
+            since_ms=since.first_ms if since else None,
+            before_ms=until.behind_ms if until else None,
+            **named,
+        )
+        verb(*args, chosen=chosen, **options)
+
+    with_options: Callable[..., None] = choosing
     for option in reversed((
+        click.option("--search", "title", metavar="TEXT", help="With this text in the title."),
+        click.option("--since", metavar="DATE", callback=date_option, help=f"Written to then or later: {FORMS}."),
+        click.option("--until", metavar="DATE", callback=date_option, help="Last written to then or earlier."),
+        click.option("--provider", metavar="NAME", help="Of this provider."),
         click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; repeated, with all of them."),
         click.option("--project", metavar="NAME", help="Of this project (metadata.project)."),
-        click.option("--provider", metavar="NAME", help="Of this provider."),
+        click.option("--user", metavar="ID", help="Of this user."),
         click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="With this status."),
-        click.option("--since", metavar="DATE", callback=_date, help="Written to on this day or later (YYYY-MM-DD)."),
-        click.option("--until", metavar="DATE", callback=_date, help="Last written to on this day or before it."),
+        click.option("--shared", is_flag=True, help="Shared with others; Steno cannot share yet, so there are none."),
     )):  # fmt: skip
-        verb = option(verb)
-    return verb
-
-
-def filter_of(
-    *,
-    since: datetime | None,
-    until: datetime | None,
-    tags: tuple[str, ...] = (),
-    project: str | None = None,
-    provider: str | None = None,
-    status: str | None = None,
-    title: str | None = None,
-) -> Filter:
-    """The filter that the options say; dates are days of this machine, both included."""
-    if since and until and since > until:
-        raise click.UsageError("--since is later than --until")
-    return Filter(
-        title=title,
-        tags=tags,
-        project=project,
-        provider=provider,
-        status=status,
-        since_ms=_midnight_ms(since) if since else None,
-        before_ms=_midnight_ms(until + timedelta(days=1)) if until else None,
-    )
+        with_options = option(with_options)
+    return with_options
 
 
 def age_ms(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -97,7 +92,7 @@ def positive(_: click.Context, parameter: click.Parameter, value: int | None) ->
     """A count of at least one."""
     if value is not None and value < 1:
         raise click.UsageError(f"{parameter.name} must be a positive integer")
-    return value
+    return None if value is None else min(value, _MOST)
 
 
 def json_object(_: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Json] | None:
@@ -116,16 +111,3 @@ def json_value(text: str, what: str) -> Json:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as exc:
         raise InvalidInput(f"invalid {what} JSON: {exc}") from exc
-
-
-def _date(_: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        return datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007  a day of this machine's calendar
-    except ValueError as exc:
-        raise click.UsageError(f"invalid {parameter.name} format: {value} (use YYYY-MM-DD)") from exc
-
-
-def _midnight_ms(day: datetime) -> int:
-    return int(day.timestamp() * 1000)

@@ -15,13 +15,20 @@ passphrase_file_option = click.option(
 )
 
 
+def secret_in(file: Path) -> str:
+    """What stands in a file that a person names; raises `InvalidInput`, and quotes nothing of it."""
+    try:
+        return file.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except OSError as exc:
+        raise InvalidInput(f"{file} cannot be read ({exc.strerror})") from exc
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file} is no text in UTF-8") from None
+
+
 def passphrase_of(file: Path | None, *, confirm: bool, prompt: str = "Passphrase") -> str:
     """The passphrase from a file, the environment or a prompt; raises `InvalidInput` where there is none of them."""
     if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidInput(f"{file} cannot be read ({exc})") from exc
+        text = secret_in(file).rstrip("\r\n")
     elif "STENO_PASSPHRASE" in os.environ:
         text = os.environ["STENO_PASSPHRASE"]
     elif sys.stdin.isatty():
@@ -32,5 +39,7 @@ def passphrase_of(file: Path | None, *, confirm: bool, prompt: str = "Passphrase
             hint="set STENO_PASSPHRASE or give --passphrase-file",
         )
     if not text:
-        raise InvalidInput("the passphrase is empty")
+        raise InvalidInput(
+            "the passphrase is empty", hint="set STENO_PASSPHRASE to it, or give a --passphrase-file that holds it"
+        )
     return text

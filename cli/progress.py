@@ -17,16 +17,18 @@ class Progress:
     def __init__(self) -> None:
         self._wanted = sys.stderr.isatty()
         self._next_s = time.monotonic() + _AFTER_S
+        self._shown = False
 
     def say(self, text: str) -> None:
         """Say how far it is."""
         if self._wanted and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _EVERY_S
+            self._next_s, self._shown = time.monotonic() + _EVERY_S, True
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
     def end(self) -> None:
         """Take the line away."""
-        if self._wanted:
+        if self._shown:
+            self._shown = False
             click.echo("\r\x1b[K", nl=False, err=True)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -14,8 +16,10 @@ from ..storage.errors import AmbiguousRef, HomeBusy, SessionNotFound, StenoError
 from ..storage.home import Home
 from ..storage.listing import resolve_deleted
 from ..storage.purge import Remains, purge_deleted, purge_history, purge_message, purge_session, shrink
+from ..storage.retention import SLICE
 from ..storage.store import Store
-from .options import age_ms, examples, format_option
+from .dates import AGES, age_option
+from .options import examples, format_option
 from .stores import writing
 from .terminal import note, print_json, safe_line
 
@@ -41,7 +45,7 @@ _BEHIND = "SELECT 1 FROM files WHERE session = ?1 AND (seq < ?2 OR ?1 NOT IN (SE
     "--history", is_flag=True, help="Only earlier texts, conflicts and deleted messages; what is shown stays."
 )
 @click.option("--deleted", is_flag=True, help="Every deleted session.")
-@click.option("--older-than", metavar="AGE", callback=age_ms, help="Those deleted longer ago: 12h, 30d, 8w.")
+@click.option("--older-than", metavar="AGE", callback=age_option, help=f"Those deleted longer ago: {AGES}.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, also on a terminal.")
 @format_option
 def purge(
@@ -66,22 +70,55 @@ def purge(
         if ids and not yes and not _agreed(store, ids, messages, history=history):
             note("Purge cancelled; nothing was changed.")
             return
-        numbers = [row.no for each in ids if (row := store.row(each))]
         if deleted:
-            ids = purge_deleted(store, before_ms=before_ms)
+            done = _settled(home, store, ids, lambda: purge_deleted(store, before_ms=before_ms))
         else:
+            done = removed(home, store, ids, messages, history=history)
+    report(home, done, messages, history=history, as_json=as_json)
+
+
+class Purged(NamedTuple):
+    """What was purged: the ids of the sessions, where their words may still stand, and the home's former ids."""
+
+    ids: list[str]
+    remains: Remains
+    former: list[str]
+
+
+def removed(
+    home: Home, store: Store, ids: list[str], messages: tuple[str, ...] = (), *, history: bool = False
+) -> Purged:
+    """Purge sessions, or of them only ``messages`` or what they were before."""
+
+    def purge() -> list[str]:
+        for start in range(0, len(ids), SLICE):
             with store.transaction():
-                for each in ids:
+                for each in ids[start : start + SLICE]:
                     _purge(store, each, messages, history=history)
-        _settle_files(home, store, numbers)
-        remains = shrink(store)
-        former = _former(home, store)
+        return ids
+
+    return _settled(home, store, ids, purge)
+
+
+def report(
+    home: Home, done: Purged, messages: tuple[str, ...] = (), *, history: bool = False, as_json: bool = False
+) -> None:
+    """Say what was purged, and what remains."""
     if as_json:
-        print_json({"purged": ids, "messages": list(messages), "former": former, **msgspec.to_builtins(remains)})
-    else:
-        for line in _lines(ids, messages, history=history):
-            click.echo(line)
-        _tell(home, ids, remains, former, history=history)
+        rest = {"former": done.former, **msgspec.to_builtins(done.remains)}
+        print_json({"purged": done.ids, "messages": list(messages), **rest})
+        return
+    for line in _lines(done.ids, messages, history=history):
+        click.echo(line)
+    _tell(home, done.ids, done.remains, done.former, history=history)
+
+
+def _settled(home: Home, store: Store, ids: list[str], purge: Callable[[], list[str]]) -> Purged:
+    """Purge, and then bring files and database up to that."""
+    numbers = [row.no for each in ids if (row := store.row(each))]
+    done = purge()
+    _settle_files(home, store, numbers)
+    return Purged(done, shrink(store), _former(home, store))
 
 
 def _check_use(
@@ -153,7 +190,9 @@ def _settle_files(home: Home, store: Store, sessions: list[int]) -> None:
     if not store.one("SELECT 1 FROM files LIMIT 1"):
         return
     from ..sync.files.mirror import Mirror  # noqa: PLC0415  only where there are files
+    from .warned import say_warnings  # noqa: PLC0415  the mirror may
 
+    say_warnings()
     try:
         with ProcessLock(home.daemon_lock, task="the daemon"), closing(Mirror(store, home.sessions)) as mirror:
             mirror.settle(sessions)

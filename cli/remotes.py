@@ -10,6 +10,7 @@ import msgspec
 from ..daemon.lock import ProcessLock, vault_lock
 from ..storage.errors import NoVault
 from ..storage.home import Home
+from ..sync.vault.credentials import keep_credentials, places
 from ..sync.vault.membership import Membership, remote_of, required_membership, take_up
 from ..sync.vault.remote import folder_of
 from .options import examples, format_option
@@ -26,7 +27,7 @@ def remote() -> None:
 @remote.command(epilog=examples("steno remote show", "steno remote show --json"))
 @format_option
 def show(*, as_json: bool) -> None:
-    """Print the address of this home's vault. It holds no credentials: those stand in the environment."""
+    """Print the address of this home's vault. It holds no credentials: see `steno remote credentials`."""
     found = required_membership(_home())
     if as_json:
         print_json({"vault": found.vault, "remote": found.url})
@@ -60,6 +61,28 @@ def set_remote(*, url: str, as_json: bool) -> None:
         print_json({"vault": found.vault, "remote": there.url})
     else:
         click.echo(f"The vault {found.vault} is looked for at {safe_line(there.url)} from now on.")
+
+
+@remote.command(epilog=examples("steno remote credentials", "steno remote credentials --to keyring"))
+@click.option("--to", "place", type=click.Choice(["keyring", "file"]), help="Keep them there from now on.")
+@format_option
+def credentials(*, place: str | None, as_json: bool) -> None:
+    """List what the remote's service is told besides its address, by name, and from where it is taken.
+
+    With --to keyring, what stands in the file `credentials` beside config.toml is moved into the system's keyring. What
+    is written into the file afterwards counts, and is moved by the same command.
+    """
+    home = _home()
+    if place is not None:
+        keep_credentials(home, in_keyring=place == "keyring", lock=lambda: vault_lock(home))
+    found = places(home)
+    if as_json:
+        print_json(found)
+        return
+    for name, where in found.items():
+        click.echo(f"{safe_line(name)}  {where}")
+    if not found:
+        click.echo(f"There are none in {home.credentials_file}.")
 
 
 async def _checked(there: Membership) -> None:

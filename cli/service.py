@@ -90,17 +90,20 @@ def up(yes: bool, no_import: bool) -> None:
 @click.command(epilog=examples("steno sync", "steno sync --push", "steno sync --pull --force --yes"))
 @click.option("--push", is_flag=True, help="Only send what was written here.")
 @click.option("--pull", is_flag=True, help="Only take in what is new.")
+@click.option("--bidirectional", is_flag=True, help="Both, which is what happens without an option.")
 @click.option("--force", is_flag=True, help="With --pull: discard what was never sent from here, after a backup.")
 @click.option("--yes", "-y", is_flag=True, help="With --force: do not ask, also on a terminal.")
 @format_option
-def sync(*, push: bool, pull: bool, force: bool, yes: bool, as_json: bool) -> None:
+def sync(*, push: bool, pull: bool, bidirectional: bool, force: bool, yes: bool, as_json: bool) -> None:
     """Send what was written here and take in what is new, now.
 
     With --force --pull this device becomes what the remote says: what was written here and never sent is discarded.
     Before that everything is copied into the home's backups/. The daemon must not run; where the remote does not give
     everything that was there, nothing is changed. The device goes on under another id.
     """
-    if force and (push or not pull):
+    if bidirectional and push != pull:
+        raise click.UsageError("--bidirectional sends and takes in: it goes without --push and --pull")
+    if force and (push or bidirectional or not pull):
         raise click.UsageError("--force goes with --pull alone")
     if yes and not force:
         raise click.UsageError("--yes goes with --force --pull")

@@ -6,11 +6,12 @@ writer (tests/unit/test_cli_sessions.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..storage.errors import LocalStorageError, OlderSchema
+from ..storage.errors import LocalStorageError, OlderSchema, StenoError
 from ..storage.home import Home
 from ..storage.local_only import follow_projects
 from ..storage.store import Store
@@ -22,6 +23,7 @@ def reading() -> Generator[Store]:
     home = Home.from_environment()
     home.require()
     home.settings()  # what is wrong in them is told by every verb
+    _take_up_drafts(home)
     with opened(home.database) as store:
         # One snapshot: a session and its messages are read by several statements.
         store.execute("BEGIN")
@@ -37,7 +39,29 @@ def writing() -> Generator[Store]:
     compress = settings.session.compress_messages
     with Store(home.database, durability=settings.storage.durability, compress=compress) as store:
         follow_projects(store, settings.vault.local_only)
+        if _has_drafts(home):
+            from ..storage.drafts import take_up  # noqa: PLC0415  there hardly ever are any
+
+            take_up(store, home.drafts)
         yield store
+
+
+def _take_up_drafts(home: Home) -> None:
+    """Let a message that was broken off by the end of its process be seen; where nothing can be written it waits."""
+    if not _has_drafts(home):
+        return
+    from ..storage.drafts import left_over  # noqa: PLC0415  as above
+
+    if left_over(home.drafts):
+        with suppress(StenoError), writing():
+            pass
+
+
+def _has_drafts(home: Home) -> bool:
+    try:
+        return bool(os.listdir(home.drafts))  # noqa: PTH208  every verb asks, so it must cost nothing
+    except OSError:
+        return False
 
 
 def opened(path: Path) -> Store:

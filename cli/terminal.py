@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
+from contextlib import suppress
 from datetime import datetime
 
 import click
@@ -20,7 +22,8 @@ from ..storage.model import Json, parse_time
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _LINE_ENDS = re.compile("[\t\n]")
 _MARGIN = 1
-_UNKNOWN_WIDTH = 80
+_UNKNOWN_WIDTH, _UNKNOWN_HEIGHT = 80, 24
+_RELATIVE_S = 14 * 86_400
 
 
 def safe(text: str) -> str:
@@ -48,17 +51,29 @@ def local_time(text: str, form: str = "%Y-%m-%d %H:%M") -> str:
         return safe_line(text)
 
 
+def when(text: str) -> str:
+    """A stored time as a person thinks of it: ``5 min ago`` on a terminal, what `local_time` says elsewhere."""
+    if columns() is not None:
+        with suppress(InvalidInput):
+            passed_s = int(time.time() - parse_time(text) / 1000)
+            if 0 <= passed_s < _RELATIVE_S:
+                return _ago(passed_s)
+    return local_time(text)
+
+
+def colours() -> bool:
+    """Say whether text may be coloured: on a terminal that can, unless ``NO_COLOR`` is set."""
+    return columns() is not None and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def columns() -> int | None:
     """How many columns the terminal has; None where nobody looks at one."""
-    if not sys.stdout.isatty():
-        return None
-    told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and int(told):
-        return int(told)
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or _UNKNOWN_WIDTH
-    except (OSError, ValueError):
-        return _UNKNOWN_WIDTH
+    return _measure("COLUMNS", 0, _UNKNOWN_WIDTH) if sys.stdout.isatty() else None
+
+
+def rows() -> int:
+    """How many lines the terminal has."""
+    return _measure("LINES", 1, _UNKNOWN_HEIGHT)
 
 
 def width(text: str) -> int:
@@ -128,6 +143,24 @@ def print_json(value: Json) -> None:
 def note(text: str) -> None:
     """Say something that is no data."""
     click.echo(safe_line(text), err=True)
+
+
+def _ago(passed_s: int) -> str:
+    if passed_s < 60:
+        return "just now"
+    if passed_s < 3600:
+        return f"{passed_s // 60} min ago"
+    return f"{passed_s // 3600} h ago" if passed_s < 86_400 else f"{counted(passed_s // 86_400, 'day')} ago"
+
+
+def _measure(variable: str, side: int, unknown: int) -> int:
+    told = os.environ.get(variable, "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno())[side] or unknown
+    except (OSError, ValueError):
+        return unknown
 
 
 _STEERING_BYTES = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")

@@ -38,7 +38,7 @@ from ..sync.vault.remote import Remote
 from ..sync.vault.revoked import published
 from ..sync.vault.vault import delete_vault
 from .options import examples, format_option
-from .passphrases import passphrase_file_option, passphrase_of
+from .passphrases import passphrase_file_option, passphrase_of, secret_in
 from .service import made_known, make_home
 from .stores import writing
 from .syncing import alone, engine_of
@@ -380,7 +380,4 @@ def _secret(file: Path | None) -> str:
         if sys.stdin.isatty():
             return click.prompt("Secret", err=True)
         return sys.stdin.readline()
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidInput(f"{file} cannot be read ({exc})") from exc
+    return secret_in(file)

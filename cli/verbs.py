@@ -6,6 +6,7 @@ daemon or the network (tests/unit/test_cli_verbs.py holds each line here against
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 
@@ -16,6 +17,7 @@ Section = Mapping[str, tuple[str, str]]
 SESSIONS: Section = {
     "create": ("writing:create", "Make a session."),
     "add": ("writing:add", "Add a message to a session."),
+    "chat": ("chat:chat", "Talk with a model; both sides are kept."),
     "list": ("listing:list_sessions", "List sessions, the last written to first."),
     "show": ("showing:show", "Show a session and its messages."),
     "search": ("searching:search_sessions", "Find messages and sessions by their words."),
@@ -25,12 +27,20 @@ SESSIONS: Section = {
     "rename": ("writing:rename", "Give a session another title."),
     "tag": ("writing:tag", "Add tags to a session, remove them, or print them."),
     "meta": ("writing:meta", "Set, remove or print a session's metadata."),
-    "delete": ("writing:delete", "Delete sessions; they can be restored."),
-    "restore": ("writing:restore", "Bring back deleted sessions with their messages."),
+    "delete": ("deleting:delete", "Delete sessions; they can be restored."),
+    "restore": ("deleting:restore", "Bring back deleted sessions with their messages."),
     "purge": ("purging:purge", "Remove sessions, messages or histories for good."),
+    "pause": ("lifecycle:pause", "Say that a session waits."),
+    "activate": ("lifecycle:activate", "Make a paused or archived session active."),
+    "archive": ("lifecycle:archive", "Put a session away; it is kept."),
+    "resume": ("lifecycle:resume", "Make a session active and the current one."),
+    "fork": ("forking:fork_session", "Copy a session, or its beginning, into one of its own."),
+    "merge": ("forking:merge_session", "Bring what was added to a fork into its original."),
+    "tree": ("forking:tree", "Show what a session was forked from, and its forks."),
     "split": ("splitting:split_session", "Make a session of its own of what another device wrote apart."),
     "files": ("files:files", "Look after the session files: their state, their places, and editing them."),
     "conflicts": ("conflicts:list_conflicts", "List and settle what was edited differently on two devices."),
+    "stats": ("stats:stats", "Count messages, tokens and times of a session, or of all."),
     "history": ("history:history", "List what was written to a session, or show it as it was."),
 }
 DEVICES: Section = {
@@ -41,6 +51,7 @@ DEVICES: Section = {
     "vault": ("vault:vault", "Look after the vault's passphrase and key, leave it, or delete it."),
     "remote": ("remotes:remote", "Say where the vault lies, or look for it at another place."),
     "devices": ("devices:devices", "List the devices of the vault, or retire one that never comes back."),
+    "ping": ("pinging:ping", "Ask the remote, and say how soon it answers."),
     "verify": ("devices:verify", "Read the whole remote and say what does not open or is gone."),
     "repair": ("devices:repair", "Send again what the remote lost."),
     "sync": ("service:sync", "Bring this device and the remote to the same state now."),
@@ -48,8 +59,10 @@ DEVICES: Section = {
     "metered": ("pausing:metered", "Let the daemon spare a connection that costs."),
     "status": ("service:status", "Say what is pending, where things lie, and what is wrong."),
     "backup": ("maintenance:back_up", "Copy the store into one file, or put such a copy back."),
-    "doctor": ("maintenance:doctor", "Look whether database and index are sound, and mend what can be."),
+    "doctor": ("maintenance:doctor", "Look whether everything is sound, say what to do, and mend what can be."),
+    "config": ("config:config", "Read and change the settings."),
     "daemon": ("service:daemon", "Run, start and stop the daemon."),
+    "completion": ("completing:completion", "Print what lets your shell complete verbs, options, ids and titles."),
     "demo": ("service:demo", "Watch two devices mirror sessions, in a temporary directory."),
 }
 SECTIONS: Mapping[str, Section] = {"Sessions": SESSIONS, "This device and others": DEVICES}
@@ -70,7 +83,12 @@ class Verbs(click.Group):
         if found is None:
             return None
         module, _, name = found[0].partition(":")
-        return getattr(import_module(f".{module}", __package__), name)
+        verb = getattr(import_module(f".{module}", __package__), name)
+        if "logging" in sys.modules:  # else nothing that the verb is made of says anything by it
+            from .warned import say_warnings  # noqa: PLC0415  logging takes longer than a short list
+
+            say_warnings()
+        return verb
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

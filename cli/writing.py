@@ -1,4 +1,4 @@
-"""The verbs that write to sessions: ``create``, ``add``, ``rename``, ``tag``, ``meta``, ``delete``, ``restore``."""
+"""The verbs that write to a session: ``create``, ``add``, ``rename``, ``tag``, ``meta``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from ..storage.current import set_current
 from ..storage.errors import InvalidInput, SessionNotFound, StenoError
-from ..storage.listing import resolve_deleted
+from ..storage.home import Home
 from ..storage.model import Content, Json, NewMessage, SessionHeader, check_content
 from ..storage.shape import message_json, session_json
 from ..storage.store import Store
@@ -16,6 +17,7 @@ from .stores import reading, writing
 from .terminal import local_time, note, one_line_json, print_json, safe_line
 
 _NO_TITLE = "(untitled)"
+_TITLE_NEEDED = "session title is required (use --title or --name)"
 
 
 @click.command(
@@ -25,14 +27,17 @@ _NO_TITLE = "(untitled)"
         """steno create --title "API" --metadata '{"project": "backend"}' --json""",
     ),
 )
-@click.option("--title", "-t", metavar="TEXT", help="Its title; without one the first message makes it.")
+@click.option("--title", "-t", metavar="TEXT", help="Its title; needed, unless --id names it.")
 @click.option("--name", metavar="TEXT", help="The same as --title.")
 @click.option("--tags", metavar="A,B", default="", help="Tags, with commas between them.")
-@click.option("--provider", metavar="NAME", help="Whose model it talks to.")
+@click.option(
+    "--provider", metavar="NAME", help="Whose model it talks to: anthropic, openai, … (config.toml has them)."
+)
 @click.option("--model", metavar="NAME", help="Which model it talks to.")
 @click.option("--metadata", metavar="JSON", callback=json_object, help="A JSON object.")
 @click.option("--user", "user_id", metavar="ID", help="Whose session it is.")
 @click.option("--id", "session_id", metavar="ID", help="Its id; without one it gets 12 random characters.")
+@click.option("--no-activate", is_flag=True, help="The current session stays what it was.")
 @local_only_option
 @format_option
 def create(
@@ -45,23 +50,31 @@ def create(
     metadata: dict[str, Json] | None,
     user_id: str | None,
     session_id: str | None,
+    no_activate: bool,
     local_only: bool,
     as_json: bool,
 ) -> None:
-    """Make a session and print its id."""
+    """Make a session and print its id. It becomes the current one, which `steno chat --current` goes on with."""
     if title is not None and name is not None and title != name:
         note("--title is taken, --name is not.")
-    with writing() as store:
+    title = name if title is None else title
+    if title is None and session_id is None:
+        raise click.UsageError(_TITLE_NEEDED)
+    if title is not None and not title.strip():
+        raise InvalidInput(_TITLE_NEEDED)
+    with writing() as store, store.transaction():
         made = store.create(
             id=session_id,
-            title=name if title is None else title,
-            provider=provider,
+            title=title,
+            provider=None if provider is None else _provider(provider),
             model=model,
             user_id=user_id,
             tags=[tag for tag in tags.split(",") if tag.strip()],
             metadata=metadata,
             local_only=local_only,
         )
+        if not no_activate:
+            set_current(store, made.id)
     if as_json:
         print_json(session_json(made))
         return
@@ -69,7 +82,10 @@ def create(
     rows += [("Created", local_time(made.created_at, "%Y-%m-%d %H:%M:%S")), ("Tags", ", ".join(made.tags))]
     rows += [("Local only", "it stays on this device")] if made.local_only else []
     _print_rows(rows)
-    note(f'Add to it with `steno add {made.id} "…"`.')
+    if no_activate:
+        note(f'Add to it with `steno add {made.id} "…"`; `steno resume {made.id}` makes it the current session.')
+    else:
+        note(f'It is the current session: `steno chat -s {made.id}` talks in it, `steno add {made.id} "…"` adds to it.')
 
 
 @click.command(
@@ -126,7 +142,7 @@ def add(
     if as_json:
         print_json({"session": session_id, **message_json(added)})
     else:
-        click.echo(f"Added message {after.message_count} to {_named(after)}: {safe_line(added.id)}")
+        click.echo(f"Added message {after.message_count} to {named(after)}: {safe_line(added.id)}")
 
 
 @click.command(
@@ -140,7 +156,7 @@ def rename(*, session: str, title: str, as_json: bool) -> None:
     """Give a session another title."""
     with writing() as store, store.transaction():
         changed = store.update(store.resolve(session), fields={"title": title})
-    _print_session(changed, f"Renamed {_named(changed)}", as_json=as_json)
+    _print_session(changed, f"Renamed {named(changed)}", as_json=as_json)
 
 
 @click.command(
@@ -193,64 +209,25 @@ def meta(*, session: str, key: str | None, value: str | None, as_value: bool, un
         return
     patch = None if value is None else _metadata_value(value, parsed=as_value)
     with writing() as store, store.transaction():
-        changed = store.update(store.resolve(session), metadata={key: patch})
+        before = store.get(store.resolve(session))
+        fields = _status_too(before, patch) if key == "archived" else None
+        changed = store.update(before.id, fields=fields, metadata={key: patch})
     done = "Removed" if unset else "Set"
-    _print_session(changed, f"{done} {safe_line(key)} of {_named(changed)}", as_json=as_json)
-
-
-@click.command(
-    short_help="Delete sessions; they can be restored.",
-    epilog=examples("steno delete k3v9", "steno delete k3v9 x7f2 --dry-run"),
-)
-@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
-@format_option
-def delete(*, sessions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Delete sessions: all of them, or none if one is unknown. `steno restore` brings them back."""
-    with reading() if dry_run else writing() as store:
-        if dry_run:
-            done = [store.get(each) for each in _resolve_all(store, sessions)]
-        else:
-            with store.transaction():
-                done = [store.delete(each) for each in _resolve_all(store, sessions)]
-    if as_json:
-        print_json([session_json(each) for each in done])
-        return
-    for each in done:
-        click.echo(f"{'Would delete' if dry_run else 'Deleted'} {_named(each)}")
-    if not dry_run:
-        note(f"Bring back with `steno restore {' '.join(each.id for each in done)}`.")
-
-
-@click.command(
-    short_help="Bring back deleted sessions with their messages.",
-    epilog=examples("steno list --deleted", "steno restore k3v9"),
-)
-@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
-@format_option
-def restore(*, sessions: tuple[str, ...], as_json: bool) -> None:
-    """Bring back deleted sessions with their messages: all of them, or none if one is unknown."""
-    with writing() as store, store.transaction():
-        done = [store.restore(each) for each in _resolve_all(store, sessions, deleted=True)]
-    if as_json:
-        print_json([session_json(each) for each in done])
-        return
-    for each in done:
-        click.echo(f"Restored {_named(each)} with {each.message_count} messages")
+    _print_session(changed, f"{done} {safe_line(key)} of {named(changed)}", as_json=as_json)
 
 
 def _content(text: str | None, *, json_content: bool) -> Content:
     """What is to be added; raises `InvalidInput` for blank text."""
     if text is None and sys.stdin.isatty():
         raise click.UsageError("give a TEXT, or pipe one in")
-    given = _piped() if text is None or text == "-" else text
+    given = piped() if text is None or text == "-" else text
     content = check_content(json_value(given, "content")) if json_content else given
     if not content or (isinstance(content, str) and not content.strip()):
         raise InvalidInput("message cannot be empty")
     return content
 
 
-def _piped() -> str:
+def piped() -> str:
     """Standard input, without the line end that a pipe ends with and nobody wrote."""
     data: bytes = sys.stdin.buffer.read()
     try:
@@ -271,26 +248,23 @@ def _target(store: Store, ref: str, *, make: bool) -> str:
     return ref if store.find(ref) else store.create(id=ref).id
 
 
-def _resolve_all(store: Store, refs: tuple[str, ...], *, deleted: bool = False) -> list[str]:
-    """The ids of several references, each once; raises `SessionNotFound` naming all that are unknown."""
-    found: list[str] = []
-    unknown: list[str] = []
-    for ref in refs:
-        try:
-            found.append(_resolve_either(store, ref) if deleted else store.get(store.resolve(ref)).id)
-        except SessionNotFound:
-            unknown.append(ref)
-    if unknown:
-        raise SessionNotFound(ref=", ".join(unknown))
-    return list(dict.fromkeys(found))
+def _provider(name: str) -> str:
+    """A provider as the settings spell it, in whatever case it was given; raises `InvalidInput`."""
+    allowed = Home.from_environment().settings().session.providers
+    found = next((each for each in allowed if each.casefold() == name.strip().casefold()), None)
+    if allowed and found is None:
+        raise InvalidInput(
+            f"invalid provider: {name} (valid options: {', '.join(allowed)})",
+            hint="or set `providers` under [session] in config.toml",
+        )
+    return found or name
 
 
-def _resolve_either(store: Store, ref: str) -> str:
-    """A session that was deleted; one that was not stays as it is."""
-    try:
-        return resolve_deleted(store, ref)
-    except SessionNotFound:
-        return store.resolve(ref)
+def _status_too(session: SessionHeader, archived: Json) -> dict[str, Json] | None:
+    """What metadata that say that a session is archived mean for its status."""
+    if archived is True or (isinstance(archived, str) and archived.casefold() == "true"):
+        return {"status": "archived"}
+    return {"status": "active"} if session.status == "archived" else None
 
 
 def _metadata_value(text: str, *, parsed: bool) -> Json:
@@ -313,7 +287,9 @@ def _print_metadata(session: SessionHeader, key: str | None, *, as_json: bool) -
         print_json(session.metadata)
     else:
         rows = [("Title", session.title or _NO_TITLE), ("Tags", ", ".join(session.tags))]
-        _print_rows([*rows, *((name.capitalize(), _readable(value)) for name, value in session.metadata.items())])
+        _print_rows(
+            [*rows, *((name[:1].upper() + name[1:], _readable(value)) for name, value in session.metadata.items())]
+        )
 
 
 class _NoSuchKey(StenoError):
@@ -344,5 +320,6 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
             click.echo(f"{safe_line(name)}: {safe_line(value)}")
 
 
-def _named(session: SessionHeader) -> str:
+def named(session: SessionHeader) -> str:
+    """A session as it is spoken of."""
     return safe_line(f"{session.id} ({session.title or _NO_TITLE})")

@@ -89,6 +89,7 @@ class Daemon:
             self._watcher.watch(self._home.data, self._in_home, recursive=False)
             jobs = [
                 asyncio.create_task(self._kept(self._poll_store, {}, "error", Signal())),
+                asyncio.create_task(self._kept(self._follow_projects, {}, "error", Signal())),
                 asyncio.create_task(self._kept(self._keep_files, self._live["files"], "stopped", self._wake_files)),
                 asyncio.create_task(self._kept(self._keep_index, self._live["search"], "error", self._wake_index)),
                 asyncio.create_task(self._kept(self._vault.run, self._vault.live, "error", self._vault.written)),
@@ -180,6 +181,8 @@ class Daemon:
         elif path == self._home.vault_file:
             self._vault.joined.set()
             self._vault.news.set()
+        elif path == self._home.credentials_file:
+            self._vault.news.set()
 
     def _lost_events(self) -> None:
         """The system had more to tell than it keeps: whatever is watched must be looked at as a whole."""
@@ -201,7 +204,6 @@ class Daemon:
             if version != seen:
                 seen = version
                 self._feed_moved()
-            await self._follow_projects()
             before_s = time.time() - time.monotonic()
             await asyncio.sleep(STORE_POLL_S)
             if time.time() - time.monotonic() - before_s > SLEPT_S:
@@ -209,8 +211,11 @@ class Daemon:
 
     async def _follow_projects(self) -> None:
         """Keep to the projects that the settings name by now, not to those of when the daemon was started."""
-        projects, worker = self._home.settings().vault.local_only, self._worker("api")
-        await worker.run(lambda: follow_projects(worker.store, projects))
+        worker = self._worker("api")
+        while True:
+            projects = self._home.settings().vault.local_only
+            await worker.run(lambda projects=projects: follow_projects(worker.store, projects))
+            await asyncio.sleep(STORE_POLL_S)
 
     # The files
 

@@ -6,20 +6,20 @@ moved meanwhile is neither shown twice nor jumps over others (tests/contract/htt
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ..storage.audit import AuditEntry
 from ..storage.conflicts import placed
-from ..storage.errors import InvalidInput, SessionNotFound
+from ..storage.errors import SessionNotFound
 from ..storage.history import as_it_was, entries, seq_before
 from ..storage.listing import Filter, listed
 from ..storage.model import check_status, parse_time
+from ..storage.paging import bad_cursor, cursor_of, place_of
 from ..storage.rows import MESSAGE_COLUMNS, MessageRow, message
 from ..storage.shape import message_json, session_json
 from ..storage.store import Store
@@ -38,7 +38,6 @@ _SessionPlace = tuple[_Whole, str]
 _ConflictPlace = tuple[_Whole, _Whole, _Whole, str]
 _HistoryPlace = tuple[_Whole, _Whole]
 _MessagePlace = tuple[Literal["newer", "older"], str]
-_Place = TypeVar("_Place")
 
 
 def filter_of(given: Mapping[str, Sequence[str]]) -> Filter:
@@ -67,10 +66,10 @@ def session_page(
 ) -> dict[str, Any]:
     """Sessions, the last written to first."""
     limit = limit or DEFAULT_SESSIONS
-    after = _place(cursor, _SessionPlace) if cursor else None
+    after = place_of(cursor, _SessionPlace) if cursor else None
     found = list(listed(store, chosen, limit=limit + 1, after=after, deleted=deleted))
     shown, more = found[:limit], found[limit:]
-    following = _cursor((parse_time(shown[-1].updated_at), shown[-1].id)) if more else None
+    following = cursor_of((parse_time(shown[-1].updated_at), shown[-1].id)) if more else None
     return {"sessions": [session_json(each) for each in shown], "next": following}
 
 
@@ -87,11 +86,11 @@ def message_page(
         raise SessionNotFound(ref=session_id)
     way, anchor = ("older" if limit and cursor is None else "newer"), None
     if cursor:
-        way, anchor = _place(cursor, _MessagePlace)
+        way, anchor = place_of(cursor, _MessagePlace)
     older = way == "older"
     place = _place_of(store, session.no, anchor) if anchor is not None else _BEYOND if older else -_BEYOND
     rows, more = _rows(store, session.no, place, older=older, limit=limit or MAX_PAGE)
-    following = _cursor((way, rows[-1].id)) if more else None
+    following = cursor_of((way, rows[-1].id)) if more else None
     shown = rows[::-1] if older else rows
     return {"messages": [message_json(message(row)) for row in shown], "next": following}
 
@@ -101,10 +100,10 @@ def conflict_page(
 ) -> dict[str, Any]:
     """Open conflicts, the last one first; ``session`` alone, where one is named."""
     limit = limit or DEFAULT_SESSIONS
-    after = _place(cursor, _ConflictPlace) if cursor else None
+    after = place_of(cursor, _ConflictPlace) if cursor else None
     found = list(islice(placed(store, session, after=after), limit + 1))
     shown, more = found[:limit], found[limit:]
-    following = _cursor(shown[-1][0]) if more else None
+    following = cursor_of(shown[-1][0]) if more else None
     return {"conflicts": [msgspec.to_builtins(each) for _, each in shown], "next": following}
 
 
@@ -116,7 +115,7 @@ def history_page(
     Raises `SessionNotFound`, `MessageNotFound` and `InvalidInput`.
     """
     limit = limit or MAX_PAGE
-    seen = _place(cursor, _HistoryPlace) if cursor else (0, 0)
+    seen = place_of(cursor, _HistoryPlace) if cursor else (0, 0)
     shown: list[AuditEntry] = []
     following = None
     at = (0, 0)
@@ -124,7 +123,7 @@ def history_page(
         place = (each.seq, at[1] + 1 if each.seq == at[0] else 1)
         if place > seen:
             if len(shown) == limit:
-                following = _cursor(at)
+                following = cursor_of(at)
                 break
             shown.append(each)
         at = place
@@ -147,10 +146,10 @@ def past_session(store: Store, session: str, *, at: str) -> dict[str, Any]:
 
 def difference_page(store: Store, root: Path, *, cursor: str = "", limit: int | None = None) -> dict[str, Any]:
     """What is wrong with some of the session files; ``compared`` says how many of them were read."""
-    after = _place(cursor, Place) if cursor else None
+    after = place_of(cursor, Place) if cursor else None
     found = verify(store, root, after, limit=limit or MAX_PAGE)
     differences = [msgspec.to_builtins(each) for each in found.differences]
-    following = _cursor(found.after) if found.after else None
+    following = cursor_of(found.after) if found.after else None
     return {"differences": differences, "compared": found.compared, "next": following}
 
 
@@ -172,21 +171,5 @@ def _rows(store: Store, session: int, place: int, *, older: bool, limit: int) ->
 def _place_of(store: Store, session: int, message_id: str) -> int:
     row = store.one("SELECT ord FROM messages WHERE session = ? AND id = ?", (session, message_id))
     if row is None:
-        raise _bad_cursor()
+        raise bad_cursor()
     return row[0]
-
-
-def _cursor(place: object) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _place(cursor: str, kind: type[_Place]) -> _Place:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(text, type=kind)
-    except (ValueError, RecursionError) as exc:
-        raise _bad_cursor() from exc
-
-
-def _bad_cursor() -> InvalidInput:
-    return InvalidInput("this cursor is not one that this list gave", hint="begin again without a cursor")

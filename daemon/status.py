@@ -128,6 +128,8 @@ def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     from ..sync.vault.ledger import Ledger as VaultLedger  # noqa: PLC0415
     from ..sync.vault.ledger import standing  # noqa: PLC0415
     from ..sync.vault.membership import membership  # noqa: PLC0415  cryptography: only where there is a vault
+    from ..sync.vault.peers import said_of_unscrubbed  # noqa: PLC0415
+    from ..sync.vault.peers import unscrubbed as others_unscrubbed  # noqa: PLC0415
     from ..sync.vault.restraint import METERED, PAUSED  # noqa: PLC0415
 
     found = membership(home)
@@ -140,11 +142,14 @@ def _vault(store: Store, home: Home) -> dict[str, Any] | None:
     ).fetchall()
     unsent = sum(store.one(sql, (sent, floor))[0] for sql in (_UNSENT_SESSIONS, _UNSENT_MESSAGES))
     stands = standing(store, found.vault)
+    ledger = VaultLedger(store, found.vault)
+    former = unscrubbed(ledger)
     return {
         "remote": found.url,
         "id": found.vault,
         "problems": stands.problems if stands.failure is None else [stands.failure, *stands.problems],
-        "notes": [*stands.notes, *map(said_of, unscrubbed(VaultLedger(store, found.vault)))],
+        "notes": [*stands.notes, *map(said_of, former), *said_of_unscrubbed(ledger)],
+        "holds_purged": [*former, *others_unscrubbed(ledger)],
         "not_sent": unsent,
         "pending_segments": pending,
         "paused_until": _until(PAUSED, store),

@@ -29,7 +29,7 @@ from ..storage.store import Store
 from ..sync.vault.deadlines import TIMEOUT_S, in_thread
 from ..sync.vault.engine import VaultEngine
 from ..sync.vault.membership import Membership, membership
-from ..sync.vault.names import LOG
+from ..sync.vault.names import LOG, SegmentName
 from ..sync.vault.remote import Remote
 from ..sync.vault.report import SyncReport
 from ..sync.vault.restraint import METERED, PAUSED
@@ -39,6 +39,8 @@ from .watch import Watcher
 
 GATHER_S = 0.5
 POLL_FIRST_S, POLL_LAST_S = 2.0, 60.0
+LOOK_GAP_S = 0.1
+"""News that comes without end, as a folder has it into which something large is copied, is looked at so often."""
 METERED_GATHER_S, METERED_POLL_S = 10.0, 300.0
 BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 1.0, 1800.0
 PAUSE_LOOK_S = 5.0
@@ -82,15 +84,19 @@ class VaultJob:
         self._engine: VaultEngine | None = None
         self._engine_made = asyncio.Event()
         self._remote: Remote | None = None
+        self._unopened: StenoError | None = None
+        self._credentials: tuple[int, ...] = ()
         self._watcher: Watcher | None = None
         self._failures = self._refusals = 0
         self._send_after = 0.0
         self._refused: str | None = None
+        self._heard = 0
+        """How often the remote told of news since it was listened to: the first time only says that it is."""
 
     def status(self) -> dict[str, Any] | None:
         """What only the job knows; None before it has begun."""
         if self._remote is None:
-            return None
+            return dict(self.live) or None
         progress = None if self._engine is None else msgspec.to_builtins(self._engine.course.now)
         return {**self.live, "requests": dict(self._remote.requests), "progress": progress}
 
@@ -103,7 +109,9 @@ class VaultJob:
                 await self._engine_made.wait()
         except TimeoutError as exc:
             raise HomeBusy(home=str(self._home.data), holder=None, task="syncing") from exc
-        assert self._engine is not None, "set before the event"
+        if self._engine is None:
+            assert self._unopened is not None, "set before the event"
+            raise self._unopened
         result = await call(self._engine)
         if isinstance(result, SyncReport):
             self._refused, self._refusals = None, 0
@@ -144,12 +152,26 @@ class VaultJob:
                     asked_s = exc.retry_after_s if isinstance(exc, RemoteUnreachable) else None
                     # What was watched may be another directory when the remote is back.
                     await self._unwatch(remote)
+                    if self._is_outdated():
+                        await self._let_go()
+                        raise
                 wait_s = _back_off_s(self._failures)
                 await self.news.wait(max(wait_s, min(asked_s or 0.0, BACK_OFF_LAST_S)))
         finally:
             if hearing is not None:
                 hearing.cancel()
             lock.release()
+
+    def _is_outdated(self) -> bool:
+        """Whether the file with credentials is another than when the remote was opened, so that it may do better."""
+        return self._credentials != _stands(self._home.credentials_file)
+
+    async def _let_go(self) -> None:
+        """Let the remote be opened anew."""
+        remote, self._remote, self._engine = self._remote, None, None
+        self._engine_made.clear()
+        if remote is not None:
+            await remote.close()
 
     async def _sync_lock(self) -> ProcessLock:
         """The lock of whoever syncs this home, taken; a command that syncs just now is waited for."""
@@ -160,7 +182,13 @@ class VaultJob:
 
     def _engine_of(self, found: Membership) -> tuple[VaultEngine, Remote]:
         if self._engine is None or self._remote is None:
-            self._engine, self._remote = self._make(found)
+            self._credentials = _stands(self._home.credentials_file)
+            try:
+                self._engine, self._remote = self._make(found)
+            except StenoError as exc:  # its address is not complete here, or its driver is missing
+                self._unopened = exc
+                self._engine_made.set()
+                raise
             self._engine_made.set()
         return self._engine, self._remote
 
@@ -169,8 +197,10 @@ class VaultJob:
         while remote.folder is None:
             try:
                 if await remote.news(timeout_s=POLL_LAST_S):
+                    self._heard += 1
                     self.news.set()
             except StenoError:
+                self._heard = 0
                 await asyncio.sleep(POLL_LAST_S * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _unpaused(self) -> bool:
@@ -181,6 +211,10 @@ class VaultJob:
             await self.written.wait(min(PAUSE_LOOK_S, (until_ms - wall_ms()) / 1000 + 0.001))
         return waited
 
+    def _is_told(self) -> bool:
+        """Say whether the remote tells of news, so that it need not be asked often."""
+        return self._heard > 1
+
     def _is_metered(self) -> bool:
         return METERED.until(self._reader, now_ms=wall_ms()) is not None
 
@@ -189,17 +223,22 @@ class VaultJob:
         watched, sparing = await self._watch(remote), self._is_metered()
         self._say(await self._sent(partial(engine.sync, sparing=sparing)) or await engine.pull(sparing=sparing))
         await self._tend(engine, sparing=sparing)
-        pace = pace_of(watched=watched, metered=sparing)
+        told = self._is_told()
+        pace = pace_of(watched=watched, metered=sparing, told=told)
         poll_s = pace.poll_first_s
-        pulled, pushed, unsent = time.monotonic(), -math.inf, False
+        pulled, pushed, unsent, unseen = time.monotonic(), -math.inf, False, False
         while True:
             send_at = self._send_at(pushed + pace.gather_s, unsent=unsent)
-            wanted_s = max(0.0, min(pulled + poll_s, send_at) - time.monotonic())
+            look_at = pulled + (min(LOOK_GAP_S, poll_s) if unseen else poll_s)
+            wanted_s = max(0.0, min(look_at, send_at) - time.monotonic())
             written, news = await either(self.written, self.news, wanted_s)
             unsent |= await self._unpaused() or written
-            if sparing != self._is_metered():
-                sparing, news = not sparing, news or sparing
-                pace = pace_of(watched=watched, metered=sparing)
+            unseen |= news
+            metered, tells = self._is_metered(), self._is_told()
+            if (metered, tells) != (sparing, told):
+                unseen |= sparing and not metered
+                sparing, told = metered, tells
+                pace = pace_of(watched=watched, metered=sparing, told=told)
                 poll_s = pace.poll_first_s
             if time.monotonic() >= self._send_at(pushed + pace.gather_s, unsent=unsent):
                 unsent = False
@@ -209,7 +248,8 @@ class VaultJob:
                         pushed = time.monotonic()
                         poll_s = pace.poll_first_s
                     self._say(report)
-            if news or time.monotonic() - pulled >= poll_s:
+            if time.monotonic() - pulled >= (LOOK_GAP_S if unseen else poll_s):
+                unseen = False
                 report = await engine.pull(sparing=sparing)
                 pulled = time.monotonic()
                 poll_s = pace.poll_first_s if report.received_segments else min(poll_s * 1.5, pace.poll_last_s)
@@ -231,6 +271,8 @@ class VaultJob:
         try:
             report = await send()
         except RemoteRefused as exc:
+            if self._is_outdated():
+                raise
             self._refusals += 1
             self._refused = exc.line
             self._send_after = time.monotonic() + _back_off_s(self._refusals)
@@ -263,7 +305,7 @@ class VaultJob:
         def happened(path: Path) -> None:
             # The directory above log/ is watched, since log/ may not be there yet. What goes is no news.
             others = path.parent.name == log and not path.name.startswith((own, "."))
-            if others or path == folder / log:
+            if (others and SegmentName.parse(LOG + path.name) is not None) or path == folder / log:
                 self.news.set()
 
         def watch() -> bool:
@@ -283,12 +325,23 @@ class VaultJob:
                 self._watcher = None
 
 
-def pace_of(*, watched: bool, metered: bool) -> Pace:
-    """The pace for a remote that is watched or polled, on a connection that may cost."""
+def pace_of(*, watched: bool, metered: bool, told: bool = False) -> Pace:
+    """The pace for a remote that is watched, or tells of news itself, or is polled, on a connection that may cost."""
     gather_s = METERED_GATHER_S if metered else GATHER_S
     if watched:
         return Pace(gather_s, POLL_LAST_S, POLL_LAST_S)
-    return Pace(gather_s, METERED_POLL_S, METERED_POLL_S) if metered else Pace(gather_s, POLL_FIRST_S, POLL_LAST_S)
+    if metered:
+        return Pace(gather_s, METERED_POLL_S, METERED_POLL_S)
+    return Pace(gather_s, POLL_LAST_S if told else POLL_FIRST_S, POLL_LAST_S)
+
+
+def _stands(path: Path) -> tuple[int, ...]:
+    """What tells a file from what it was before; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _back_off_s(failures: int) -> float:

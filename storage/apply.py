@@ -34,7 +34,7 @@ from .registers import EMPTY, MAX_PATH_LENGTH, REMOVED, Known, Register, Value, 
 from .rows import (
     HIDDEN_FOR_EVER,
     HIDDEN_IN_VECTOR,
-    INSERT_MESSAGE,
+    INSERT_QUICKLY,
     MESSAGE_COLUMNS,
     SCALARS,
     Born,
@@ -44,6 +44,7 @@ from .rows import (
     decode_json,
     encode_births,
     erased,
+    quick,
     scalar_text,
     session_births,
     size_bytes,
@@ -207,8 +208,9 @@ class _Session:
         if row.incomplete:
             self._take_waiting(row)
         forget_messages(store, row.no, self._erased)
-        refused = keep(store, change.actors, local_author=self._authors.__getitem__)
-        self._done.refused += [f"{why} of session {change.id[:80]!r}" for why in refused]
+        if change.actors:
+            refused = keep(store, change.actors, local_author=self._authors.__getitem__)
+            self._done.refused += [f"{why} of session {change.id[:80]!r}" for why in refused]
         self._finish(row)
 
     def _registers(self) -> _Registers:
@@ -280,12 +282,14 @@ class _Session:
                 self._renumber = True
             tail = born.id
             hidden = HIDDEN_IN_VECTOR if hidden_by and any(v.has(birth_stamps(store, born)) for v in hidden_by) else 0
+            content_bytes = size_bytes(born.content)
             if not hidden:
                 shown += 1
-                shown_bytes += size_bytes(born.content)
+                shown_bytes += content_bytes
                 newest = max(newest, born.time_ms)
-            rows.append((row.no, place, seq + at, 0, seq + at, hidden, int(born.id in registers), *_fields(born)))
-        store.executemany(INSERT_MESSAGE, rows)
+            values = (row.no, place, seq + at, 0, seq + at, hidden, int(born.id in registers), *_fields(born))
+            rows.append(quick(values, content_bytes=content_bytes))
+        store.executemany(INSERT_QUICKLY, rows)
         self._fresh = {born.id for born in fresh}
         store.execute(
             "UPDATE sessions SET message_count = message_count + ?, size_bytes = size_bytes + ?, "
@@ -299,8 +303,10 @@ class _Session:
 
     def _purged(self, row: SessionRow, registers: _Registers) -> set[str]:
         """The messages of which is known that they were purged, before they have arrived."""
-        waiting = self._store.execute("SELECT message FROM waiting WHERE session = ? AND path = ?", (row.no, PURGED))
         named = {message_id for message_id, states in registers.items() if message_id and PURGED in states}
+        if not row.incomplete:  # nothing waits
+            return named
+        waiting = self._store.execute("SELECT message FROM waiting WHERE session = ? AND path = ?", (row.no, PURGED))
         return named | {message_id for (message_id,) in waiting}
 
     def _vectors(self, row: SessionRow) -> list[Any]:
@@ -496,7 +502,8 @@ class _Session:
         store, no = self._store, row.no
         if self._authors.newest:
             store.follow(self._authors.newest)
-        store.execute("UPDATE sessions SET touched = max(touched, ?) WHERE no = ?", (self._change.touched, no))
+        if not self._new:
+            store.execute("UPDATE sessions SET touched = max(touched, ?) WHERE no = ?", (self._change.touched, no))
         recounting = self._recount
         for local, paths in self._touched_messages.values():
             # Read anew: it may have been born a second time since it was read.
@@ -505,7 +512,8 @@ class _Session:
             renumber(store, no)
         if recounting or self._touched_messages:
             recount(store, no)
-        store.execute("UPDATE sessions SET updated_ms = max(updated_ms, touched) WHERE no = ?", (no,))
+        if not self._new:  # which begins with that
+            store.execute("UPDATE sessions SET updated_ms = max(updated_ms, touched) WHERE no = ?", (no,))
         refresh_session(store, no, self._paths)
         if not self._paths & {"deleted", "cleared", "title"} and self._changed:
             now = session_row(store, no)
@@ -600,8 +608,7 @@ def _check_value(state: RegisterState, text: bytes) -> None:
         raise InvalidInput(f"{head} cannot be removed")
 
 
-def _fields(born: Born) -> tuple[Any, ...]:
-    return msgspec.structs.astuple(born)
+_fields = msgspec.structs.astuple
 
 
 def _unique(fresh: list[Born]) -> list[Born]:

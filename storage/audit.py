@@ -43,7 +43,8 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     ``seq`` is where it arrived in the feed of this store, ``at`` when it was written by the clock of its ``device``.
     ``before`` is what was shown; None is also what was not there. ``removed`` says that ``after`` takes the field away.
-    The value of a deletion, and of a purge, is the time at which it was made.
+    ``beaten`` says that another value stayed shown, or came to be. The value of a deletion, and of a purge, is the time
+    at which it was made.
     """
 
     seq: int
@@ -55,6 +56,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     before: Json
     after: Json
     removed: bool = False
+    beaten: bool = False
 
 
 def audit(store: Store, session_id: str) -> Iterator[AuditEntry]:
@@ -106,7 +108,8 @@ def _writes(store: Store, no: int) -> Iterator[AuditEntry]:
         for stamp in _new(before, after):
             text = after.open[stamp].text
             values = _value(path, before.shown), _value(path, text)
-            yield _entry(store, seq, stamp, message_id, path, *values, removed=text == REMOVED)
+            beaten = text != after.shown and path not in (*VECTORS, PURGED)  # open vectors are joined
+            yield _entry(store, seq, stamp, message_id, path, *values, removed=text == REMOVED, beaten=beaten)
 
 
 def _new(before: Register, after: Register) -> list[Stamp]:
@@ -125,6 +128,7 @@ def _entry(
     after: Json,
     *,
     removed: bool = False,
+    beaten: bool = False,
 ) -> AuditEntry:
     return AuditEntry(
         seq=seq,
@@ -136,6 +140,7 @@ def _entry(
         before=before,
         after=after,
         removed=removed,
+        beaten=beaten,
     )
 
 

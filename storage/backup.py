@@ -40,6 +40,7 @@ def backup(store: Database, target: Path, *, overwrite: bool = False, progress: 
         raise InvalidInput("a backup is not taken inside a transaction")
     if not overwrite and os.path.lexists(target):
         raise TargetExists(path=str(target))
+    _check_place(store, target)
     with beside(target) as temporary:
         if str(store.path) == MEMORY:
             copy(store.connection, temporary, progress)
@@ -49,6 +50,17 @@ def backup(store: Database, target: Path, *, overwrite: bool = False, progress: 
         check(temporary, named=store.path)
         publish(temporary, target, overwrite=overwrite)
     return target
+
+
+def _check_place(store: Database, target: Path) -> None:
+    """Raise `InvalidInput` where a backup would take the place of what it is there to save, or of a device."""
+    own = [f"{store.path}{end}" for end in ("", *BESIDE)]
+    if os.path.realpath(target) in map(os.path.realpath, own) or (
+        target.is_file() and Path(store.path).exists() and target.samefile(store.path)
+    ):
+        raise InvalidInput(f"{target} is the store itself", hint="name another file")
+    if target.exists() and not target.is_file():
+        raise InvalidInput(f"{target} is no file", hint="name the file to write")
 
 
 def dated(backups: Path, *, now_ms: int) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
@@ -20,10 +21,13 @@ from .state import StateWire
 
 VERSION = 1
 
+_CONTENT = Born.__struct_fields__.index("content")
+_BEHIND_TIME = Born.__struct_fields__.index("time_ms") + 1
+
 StandsFor = dict[str, list[tuple[int, int]]]
 
 
-class RegisterState(msgspec.Struct, frozen=True, array_like=True):
+class RegisterState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One register's whole state; ``message`` None is the session itself."""
 
     message: str | None
@@ -31,7 +35,7 @@ class RegisterState(msgspec.Struct, frozen=True, array_like=True):
     state: StateWire
 
 
-class SessionChange(msgspec.Struct, frozen=True, array_like=True):
+class SessionChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is new of one session. A message that has registers of its own is sent with all of them."""
 
     id: str
@@ -43,7 +47,7 @@ class SessionChange(msgspec.Struct, frozen=True, array_like=True):
     actors: list[Signed] = []
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
+class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The content of a segment. ``devices`` says what the numbers in authors (number * 4 + class) mean.
 
     ``stands_for`` names publications of devices, as first and last number, that a remote lost and that this one holds,
@@ -108,29 +112,25 @@ def local_changes(database: Database, *, since: int, floor: int, max_bytes: int)
 def _local_changes(database: Database, since: int, floor: int, max_bytes: int) -> tuple[bytes, int, bool]:
     upto, complete, size = database.last_seq, True, 0
     changed: dict[int, _Collected] = {}
-    for entry in heapq.merge(
-        _messages(database, since, floor), _moved(database, since), _sessions(database, since, floor), key=_by_number
-    ):
-        collected = changed.setdefault(entry.session, _Collected())
-        collected.registers += entry.registers
-        if entry.born is not None:
-            collected.messages.append(entry.born)
-        size += _weight(entry)
+    few = heapq.merge(_moved(database, since), _sessions(database, since, floor), key=_number)
+    for number, session, born, registers in _merged(_messages(database, since, floor), few):
+        collected = changed.get(session)
+        if collected is None:
+            collected = changed[session] = _Collected()
+        size += collected.take(born, registers)
         if size > max_bytes:
-            upto, complete = entry.number, False
+            upto, complete = number, False
             break
     if not changed:
         return b"", upto, complete
     return _encoded(database, changed), upto, complete
 
 
-class _Entry(NamedTuple):
-    """What stands at one number of what is to be published: births in the order in which they were born."""
+_Entry = tuple[int, int, tuple[Any, ...] | None, list[RegisterState]]
+"""What stands at a number of what is to be published, of which session: a birth, and registers.
 
-    number: int
-    session: int
-    born: tuple[Any, ...] | None
-    registers: list[RegisterState]
+Births come in the order in which they were born. A plain tuple, as there is one for each message.
+"""
 
 
 class _Collected:
@@ -138,21 +138,49 @@ class _Collected:
         self.registers: list[RegisterState] = []
         self.messages: list[tuple[Any, ...]] = []
 
+    def take(self, born: tuple[Any, ...] | None, registers: list[RegisterState]) -> int:
+        """Take an entry in; about how many bytes it takes in a batch, never much less."""
+        weight = 200
+        if registers:
+            self.registers += registers
+            for register in registers:
+                weight += 100 + sum(100 + len(text) + len(seen) for _, _, text, seen in register.state[0])
+        if born is None:
+            return weight
+        self.messages.append(born)
+        content, others = born[_CONTENT], born[_BEHIND_TIME:]
+        weight += len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
+        return weight + (size_bytes(*others) if any(others) else 0)
 
-def _by_number(entry: _Entry) -> int:
-    return entry.number
+
+_number = itemgetter(0)
+
+
+def _merged(many: Iterator[_Entry], few: Iterator[_Entry]) -> Iterator[_Entry]:
+    """Both in the order of their numbers."""
+    waiting = next(few, None)
+    for entry in many:
+        while waiting is not None and waiting[0] < entry[0]:
+            yield waiting
+            waiting = next(few, None)
+        yield entry
+    if waiting is not None:
+        yield waiting
+    yield from few
 
 
 def _messages(database: Database, since: int, floor: int) -> Iterator[_Entry]:
     """Births that stand where they were born, and the registers that were written since."""
-    sql = f"SELECT seq, session, local_seq, edited, no, {BORN_COLUMNS} FROM messages WHERE seq > ? ORDER BY seq"  # noqa: S608
+    sql = (
+        f"SELECT seq, session, local_seq, edited, no, {BORN_COLUMNS} FROM messages "  # noqa: S608
+        "WHERE seq > ? AND (local_seq = seq OR edited) ORDER BY seq"
+    )
     for row in database.execute(sql, (since,)):
         seq, session, local_seq, edited, no = row[:5]
         if local_seq == seq:
-            registers = _registers(database, session, no, None, row[5]) if edited else []
-            yield _Entry(seq, session, row[5:], registers)
-        elif edited and (registers := _registers(database, session, no, floor, row[5])):
-            yield _Entry(seq, session, None, registers)
+            yield seq, session, row[5:], _registers(database, session, no, None, row[5]) if edited else []
+        elif registers := _registers(database, session, no, floor, row[5]):
+            yield seq, session, None, registers
 
 
 def _moved(database: Database, since: int) -> Iterator[_Entry]:
@@ -166,13 +194,13 @@ def _moved(database: Database, since: int) -> Iterator[_Entry]:
     )
     for row in database.execute(sql, (since,)):
         number, session, edited, no = row[:4]
-        yield _Entry(number, session, row[4:], _registers(database, session, no, None, row[4]) if edited else [])
+        yield number, session, row[4:], _registers(database, session, no, None, row[4]) if edited else []
 
 
 def _sessions(database: Database, since: int, floor: int) -> Iterator[_Entry]:
     sql = "SELECT seq, no FROM sessions WHERE seq > ? AND local_seq > ? ORDER BY seq"
     for seq, no in database.execute(sql, (since, floor)):
-        yield _Entry(seq, no, None, _registers(database, no, 0, floor, None))
+        yield seq, no, None, _registers(database, no, 0, floor, None)
 
 
 def _registers(
@@ -184,18 +212,6 @@ def _registers(
         (session, message, -1 if floor is None else floor),
     )
     return [RegisterState(message_id, path, _decode_state(state)) for path, state in rows.fetchall()]
-
-
-def _weight(entry: _Entry) -> int:
-    """About how many bytes an entry takes in a batch; never much less."""
-    weight = 200
-    for register in entry.registers:
-        weight += 100 + sum(100 + len(text) + len(seen) for _, _, text, seen in register.state[0])
-    if entry.born is None:
-        return weight
-    content, *others = entry.born[7:]
-    weight += len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
-    return weight + (size_bytes(*others) if any(others[1:]) else 0)
 
 
 def _change(database: Database, row: SessionRow, collected: _Collected) -> tuple[Any, ...]:
@@ -223,8 +239,7 @@ def _stamps(
     yield from ((born[1], born[2]) for born in messages)
 
 
-def _clock(born: tuple[Any, ...]) -> int:
-    return born[1]
+_clock = itemgetter(Born.__struct_fields__.index("clock"))
 
 
 # Whole sessions
@@ -239,12 +254,11 @@ def whole(database: Database, sessions: Iterable[int], *, max_bytes: int, local_
     changed: dict[int, _Collected] = {}
     size = 0
     for no in sessions:
-        for entry in _everything(database, no):
-            collected = changed.setdefault(no, _Collected())
-            collected.registers += entry.registers
-            if entry.born is not None:
-                collected.messages.append(entry.born)
-            size += _weight(entry)
+        for _, _, born, registers in _everything(database, no):
+            collected = changed.get(no)
+            if collected is None:
+                collected = changed[no] = _Collected()
+            size += collected.take(born, registers)
             if size > max_bytes:
                 if content := _encoded(database, changed, local_only=local_only):
                     yield content
@@ -284,15 +298,15 @@ def _any_of(pairs: list[tuple[int, int]], numbers: Collection[int]) -> bool:
 
 
 def _everything(database: Database, no: int) -> Iterator[_Entry]:
-    yield _Entry(0, no, None, _registers(database, no, 0, None, None))
+    yield 0, no, None, _registers(database, no, 0, None, None)
     sql = f"SELECT edited, no, {BORN_COLUMNS} FROM messages WHERE session = ? ORDER BY clock"  # noqa: S608
     for row in database.execute(sql, (no,)):
         edited, message = row[:2]
-        yield _Entry(0, no, row[2:], _registers(database, no, message, None, row[2]) if edited else [])
+        yield 0, no, row[2:], _registers(database, no, message, None, row[2]) if edited else []
     for message_id, path, state in database.execute(
         "SELECT message, path, state FROM waiting WHERE session = ?", (no,)
     ).fetchall():
-        yield _Entry(0, no, None, [RegisterState(message_id, path, _decode_state(state))])
+        yield 0, no, None, [RegisterState(message_id, path, _decode_state(state))]
 
 
 def _encoded(database: Database, changed: dict[int, _Collected], *, local_only: bool = False) -> bytes:

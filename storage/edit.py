@@ -19,7 +19,7 @@ import msgspec
 from .database import Database
 from .document import changes, leaves, related
 from .registers import REMOVED, Known, Value, check_path, text_of, value_of, write
-from .rows import MessageRow, SessionRow, check_size, decode_json
+from .rows import MessageRow, SessionRow, check_document, check_size, decode_json
 from .stamps import BY_HAND, REBUILT, Stamp
 from .state import (
     document,
@@ -110,13 +110,16 @@ class Edit:
     ) -> None:
         """Turn a whole document into another, by writing the leaves that differ.
 
-        A leaf (pointer) that is ``named`` and in conflict is written also where it shows what it should.
+        A leaf (pointer) that is ``named`` and in conflict is written also where it shows what it should. Raises
+        `InvalidInput` for one that grows too large to travel.
         """
         if message is not None:
             old = decode_json(message.metadata) if message.metadata else {}
         else:
             old = document(family(self._database, self.session.no, 0, name), name)
         wanted = dict(changes(old, new))
+        if wanted:
+            check_document(new, name, before=old)
         shown = dict(leaves(new))
         open_conflicts = flagged(self._database, self.session.no, message.no if message else 0, name)
         for where in named:

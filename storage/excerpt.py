@@ -9,25 +9,31 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import accumulate, islice, pairwise
 from operator import add
 
 import msgspec
 
-from .prose import CJK, CJK_RUN, FOLD, LETTER, folded
+from .prose import CJK, FOLD, LETTER, cjk_run, folded
 from .stems import stem
 
 LENGTH = 160
 
-_PIECE = re.compile(f"[{CJK}]+|{LETTER}+")
+_ASCII_LETTER = r"[^\W_]"
+_ASCII_PIECE = re.compile(f"{_ASCII_LETTER}+")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 class Sought(msgspec.Struct, frozen=True):
     """What is marked: each group of ``pattern`` is one thing; the last one is any word, if ``stems`` has its stem."""
 
-    pattern: re.Pattern[str]
+    pattern: str
     stems: frozenset[str]
+
+    def compiled(self, plain: str) -> re.Pattern[str]:
+        """The pattern, for a text. For ASCII text it is a simpler one, which is made a good deal sooner."""
+        return _compiled(self.pattern.replace(LETTER, _ASCII_LETTER) if plain.isascii() else self.pattern)
 
 
 def sought(patterns: Sequence[str], stems: Iterable[str]) -> Sought | None:
@@ -38,12 +44,12 @@ def sought(patterns: Sequence[str], stems: Iterable[str]) -> Sought | None:
         # A stem begins as its word does. Last, so that a word of another stem does not hide what begins with it.
         initials = "".join(sorted({each[0] for each in sought_stems}))
         groups.append(f"(?<!{LETTER})[{initials}][a-z]*(?!{LETTER})")
-    return Sought(re.compile("|".join(f"({each})" for each in groups)), sought_stems) if groups else None
+    return Sought("|".join(f"({each})" for each in groups), sought_stems) if groups else None
 
 
 def pattern(text: str, *, prefix: bool) -> str:
     """A regular expression that finds in `folded` text what `phrase` finds in the index; empty for no words."""
-    pieces = _PIECE.findall(folded(text))
+    pieces = _pieces(folded(text))
     if not pieces:
         return ""
     gaps = [r"[\W_]*" if _is_cjk(left) or _is_cjk(right) else r"[\W_]+" for left, right in pairwise(pieces)]
@@ -74,8 +80,22 @@ def excerpt(text: str, wanted: Sought | None, *, start: str, end: str) -> str:
     return "".join([*parts, _one_line(shown[at:stop]), "…" if stop < len(shown) else ""]).strip(" ")
 
 
+@lru_cache(maxsize=8)  # of a query there are two
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _pieces(plain: str) -> list[str]:
+    return (_ASCII_PIECE if plain.isascii() else _any_piece()).findall(plain)
+
+
+@cache
+def _any_piece() -> re.Pattern[str]:
+    return re.compile(f"[{CJK}]+|{LETTER}+")
+
+
 def _is_cjk(piece: str) -> bool:
-    return CJK_RUN.match(piece) is not None
+    return not piece.isascii() and cjk_run().match(piece) is not None
 
 
 def _spans(text: str, wanted: Sought) -> list[tuple[int, int, Hashable]]:
@@ -89,8 +109,9 @@ def _spans(text: str, wanted: Sought) -> list[tuple[int, int, Hashable]]:
 
 
 def _matches(plain: str, wanted: Sought) -> Iterator[tuple[int, int, Hashable]]:
-    any_word = wanted.pattern.groups if wanted.stems else None
-    for match in wanted.pattern.finditer(plain):
+    compiled = wanted.compiled(plain)
+    any_word = compiled.groups if wanted.stems else None
+    for match in compiled.finditer(plain):
         what: Hashable = match.lastindex
         if what == any_word:
             # A word that is itself what another one's stem looks like was found too.

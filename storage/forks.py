@@ -8,7 +8,6 @@ there says that it was merged (tests/unit/test_forks.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from itertools import count
 
 import msgspec
@@ -188,6 +187,8 @@ def _to_append(store: Store, fork: SessionRow, target: SessionRow, own: list[Mes
 
 def _made_from(session: SessionRow, message_id: str, *, length: int) -> str:
     """An id that every device makes alike from a message of a session."""
+    from hashlib import sha256  # noqa: PLC0415  looking at a session asks where devices diverged, and needs none
+
     return sha256(f"{session.id}\n{session.life}\n{message_id}".encode()).hexdigest()[:length]
 
 

@@ -8,7 +8,6 @@ platform's own directories (XDG on Linux). Directories are 0700 and files 0600
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 
 from .errors import InvalidInput, LocalStorageError, NoHome
@@ -21,6 +20,7 @@ class Home:
     def __init__(self, data: Path, config: Path) -> None:
         self.data = data
         self.config_file = config / "config.toml"
+        self.credentials_file = config / "credentials"
         self.database = data / "steno.db"
         self.sessions = data / "sessions"
         self.vault_file = data / "vault.json"
@@ -33,6 +33,7 @@ class Home:
         self.log_file = data / "daemon.log"
         self.default_remote = data / "remote"
         self.backups = data / "backups"
+        self.drafts = data / "drafts"
 
     @classmethod
     def from_environment(cls) -> Home:
@@ -75,10 +76,16 @@ class Home:
     def settings(self) -> Settings:
         """What ``config.toml`` says; raises `InvalidInput` naming the keys that are wrong."""
         try:
-            read = tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+            text = self.config_file.read_text(encoding="utf-8")
         except FileNotFoundError:
             return Settings()
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidInput(f"{self.config_file} cannot be read ({exc})") from exc
+        import tomllib  # noqa: PLC0415  most homes have no such file, and every verb starts sooner without
+
+        try:
+            read = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as exc:
             raise InvalidInput(f"{self.config_file} cannot be read ({exc})") from exc
         return settings_of(read, where=str(self.config_file))
 
@@ -97,11 +104,10 @@ def write_private(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, data)
+        with os.fdopen(descriptor, "wb") as file:  # `os.write` takes what there is room for, and says nothing
+            file.write(data)
+            file.flush()
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         temporary.replace(path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:

@@ -16,10 +16,11 @@ from .edit import Edit
 from .errors import InvalidInput
 from .local_only import check_joins, check_origins
 from .model import NewMessage, check_object, check_tag, check_text, check_title, format_ms, parse_time
+from .packing import MAX_MESSAGE_BYTES
 from .registers import text_of
 from .rows import (
     HIDDEN_FOR_EVER,
-    INSERT_MESSAGE,
+    INSERT_QUICKLY,
     MESSAGE_COLUMNS,
     MessageRow,
     SessionRow,
@@ -27,6 +28,7 @@ from .rows import (
     content_column,
     decode_json,
     json_column,
+    quick,
     size_bytes,
 )
 from .stamps import BY_HAND, DERIVED
@@ -34,6 +36,8 @@ from .state import StateWire, family, from_wire, load, refresh_session, renumber
 from .store import Store, check_new
 from .transcripts.transcript import Transcript
 
+_PLENTY_BYTES = MAX_MESSAGE_BYTES >> 1
+"""Up to here a content that stands alone is not too large."""
 _decode_state = msgspec.msgpack.Decoder(StateWire).decode
 
 
@@ -68,11 +72,15 @@ def take_in(store: Store, transcript: Transcript) -> Imported:
             store.create(
                 id=transcript.id,
                 title=transcript.title,
+                status=transcript.status,
+                user_id=transcript.user_id,
+                state=transcript.state,
                 provider=transcript.provider,
                 model=transcript.model,
                 tags=transcript.tags,
                 metadata=transcript.metadata,
                 source=transcript.source,
+                forked_from=transcript.forked_from,
                 created_ms=transcript.created_ms,
                 rank=DERIVED,
                 local_only=transcript.local_only,
@@ -131,16 +139,19 @@ def _messages(
     for new in transcript.messages:
         if new.id in here:
             edited += _update(store, row, here[new.id], new)
-    insert_derived(store, row, fresh, default_ms=transcript.created_ms)
+    insert_derived(store, row, fresh, default_ms=transcript.created_ms, checked=transcript.checked)
     named = {new.id for new in transcript.messages}
     lacking = (each for each in here.values() if each.author % 4 == DERIVED and not each.hidden)
     return len(fresh), edited, frozenset(each.id for each in lacking if each.id not in named)
 
 
-def insert_derived(store: Store, row: SessionRow, fresh: list[NewMessage], *, default_ms: int) -> None:
+def insert_derived(
+    store: Store, row: SessionRow, fresh: list[NewMessage], *, default_ms: int, checked: bool = False
+) -> None:
     """Insert messages that a source has, each behind the one that it names. Needs a transaction.
 
-    ``default_ms`` is the time of those that have none before them that says one.
+    ``default_ms`` is the time of those that have none before them that says one. ``checked``: that they can be stored
+    has been seen to, but for their size.
     """
     if not fresh:
         return
@@ -154,10 +165,11 @@ def insert_derived(store: Store, row: SessionRow, fresh: list[NewMessage], *, de
     )
     moved = bool(row.incomplete)
     newest, time_ms, rows = 0, default_ms, []
+    sizes: list[int] = []
     for at, new in enumerate(fresh):
         if new.id is None:
             raise InvalidInput("a message of a transcript has no id")
-        content = check_new(new)
+        content = content_column(new.content) if checked else check_new(new)
         text = new.timestamp
         if text is not None:
             time_ms = parse_time(text)
@@ -171,12 +183,15 @@ def insert_derived(store: Store, row: SessionRow, fresh: list[NewMessage], *, de
              new.sender, content, time_ms, text, new.parent, new.model, json_column(new.usage),
              json_column(new.metadata), json_column(new.origin), None)
         )  # fmt: skip
-        check_size(*rows[-1][14:])
-    store.executemany(INSERT_MESSAGE, rows)
+        sizes.append(size_bytes(content))
+        if sizes[-1] > _PLENTY_BYTES or new.usage or new.metadata or new.origin or new.parent or new.model:
+            check_size(*rows[-1][14:])
+    values = (quick(each, content_bytes=size) for each, size in zip(rows, sizes, strict=True))
+    store.executemany(INSERT_QUICKLY, values)
     store.execute(
         "UPDATE sessions SET message_count = message_count + ?, size_bytes = size_bytes + ?, "
         "updated_ms = max(updated_ms, ?) WHERE no = ?",
-        (len(rows), size_bytes(*(each[14] for each in rows)), newest, row.no),
+        (len(rows), sum(sizes), newest, row.no),
     )
     if moved:
         renumber(store, row.no)

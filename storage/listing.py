@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from .errors import AmbiguousRef, SessionNotFound
-from .model import SessionHeader
+from .model import SessionHeader, parse_time
 from .store import Store
 
 Condition = tuple[str, tuple[Any, ...]]
@@ -33,6 +33,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     since_ms: int | None = None
     before_ms: int | None = None
+    shared: bool = False
+    """Shared with others. Nothing can be shared yet, so no session is."""
     also: tuple[Condition, ...] = ()
     """Further conditions of SQL on the table of sessions, each with its values."""
 
@@ -49,7 +51,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             ("updated_ms >= ?", self.since_ms),
             ("updated_ms < ?", self.before_ms),
         ]
-        return [*((text, (value,)) for text, value in wanted if value is not None), *self.also]
+        shared: list[Condition] = [("FALSE", ())] if self.shared else []
+        return [*((text, (value,)) for text, value in wanted if value is not None), *shared, *self.also]
 
 
 def listed(
@@ -64,7 +67,7 @@ def listed(
 ) -> Iterator[SessionHeader]:
     """The sessions that a filter chooses; ``sort`` is one of `SORTS`, ``reverse`` turns the whole order around.
 
-    ``after`` continues behind (sort value, id) of the last one seen.
+    ``after`` continues behind the `place` of the last one seen.
     """
     order, descending = SORTS[sort]
     return store.sessions(
@@ -75,6 +78,13 @@ def listed(
         deleted=deleted,
         after=after,
     )
+
+
+def place(session: SessionHeader, *, sort: str) -> tuple[int | str, str]:
+    """Where a session stands in a list: behind it goes on what is ``listed`` ``after`` that."""
+    if sort == "title":
+        return session.title.casefold(), session.id
+    return session.message_count if sort == "messages" else parse_time(session.updated_at), session.id
 
 
 def resolve_deleted(store: Store, ref: str) -> str:

@@ -370,7 +370,11 @@ def is_plain_id(text: str) -> bool:
 
 
 def _first(usage: dict[str, Json], names: tuple[str, ...]) -> int:
-    return next((usage[name] for name in names if isinstance(usage.get(name), int)), 0)
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, int):
+            return value
+    return 0
 
 
 _TOKEN_NAMES = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from operator import add
 
 from .model import Content, Json
@@ -26,8 +27,6 @@ CJK = (
 LETTER = rf"[^\W_{CJK}]"
 """A letter or digit of any other script."""
 
-CJK_RUN = re.compile(f"[{CJK}]+")
-_LAST_RUN = re.compile(f"([{CJK}]+)({LETTER}*)$")
 _TRAILING = re.compile(r"[\W_]+$")
 
 _TOOL_ROLES = ("tool", "function")
@@ -41,6 +40,17 @@ _BASE64 = re.compile(
     rf"|(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{2 * _PROBE},}}={{0,2}}"
     r"|(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{60,76}\r?\n){3,}[A-Za-z0-9+/]*={0,2}"
 )
+
+
+@cache
+def cjk_run() -> re.Pattern[str]:
+    """What finds a run of `CJK`. Made when it is first needed: it takes longer than an ASCII search does to begin."""
+    return re.compile(f"[{CJK}]+")
+
+
+@cache
+def _last_run() -> re.Pattern[str]:
+    return re.compile(f"([{CJK}]+)({LETTER}*)$")
 
 
 def prose(role: str, content: Content) -> str:
@@ -76,7 +86,7 @@ def words(text: str) -> str:
     """The text as the index's tokeniser gets it: one width, CJK runs as pairs and last character."""
     if text.isascii():
         return text
-    return CJK_RUN.sub(_pairs, unicodedata.normalize("NFKC", text))
+    return cjk_run().sub(_pairs, unicodedata.normalize("NFKC", text))
 
 
 def phrase(text: str, *, prefix: bool) -> str:
@@ -85,7 +95,7 @@ def phrase(text: str, *, prefix: bool) -> str:
     What begins or ends inside a CJK run is found; so is a word that follows one directly, by its beginning.
     """
     text = _TRAILING.sub("", text)
-    end = _LAST_RUN.search(text)
+    end = None if text.isascii() else _last_run().search(text)
     if end and end[2]:
         prefix = True
     elif end:

@@ -7,7 +7,7 @@ deleted long ago is `steno.storage.purge.purge_deleted`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .listing import Condition, Filter, listed
 from .rows import encode_json
@@ -37,16 +37,29 @@ def select(store: Store, chosen: Filter) -> list[str]:
     return [each.id for each in listed(store, chosen)]
 
 
-def delete_where(store: Store, chosen: Filter, *, dry_run: bool = False) -> list[str]:
-    """Delete the sessions that a filter chooses, as `Store.delete` does; with ``dry_run`` none. Returns their ids."""
+def delete_where(
+    store: Store,
+    chosen: Filter,
+    *,
+    among: Sequence[str] | None = None,
+    dry_run: bool = False,
+    told: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """Delete the sessions that a filter chooses, as `Store.delete` does; with ``dry_run`` none. Returns their ids.
+
+    With ``among`` only of these. ``told`` hears now and then how many were deleted.
+    """
+    if among is None:
+        among = select(store, chosen)
     if dry_run:
-        return select(store, chosen)
+        return list(among)
     deleted: list[str] = []
-    for ids in _slices(select(store, chosen)):
+    for ids in _slices(among):
         with store.transaction():
             for session_id in _still(store, chosen, ids):
                 store.delete(session_id)
                 deleted.append(session_id)
+        told(len(deleted))
     return deleted
 
 

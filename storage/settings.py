@@ -40,7 +40,10 @@ class Daemon(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """``[session]``: ``storage_path`` None is the home's store, ``autosave_interval`` 0 saves only when asked."""
+    """``[session]``: ``storage_path`` None is the home's store, ``autosave_interval`` 0 saves only when asked.
+
+    ``providers`` are those that `steno create` takes; none: any.
+    """
 
     backend: Backend = "sqlite"
     storage_path: Place = None
@@ -50,6 +53,7 @@ class Session(msgspec.Struct, frozen=True):
     connection_pool_size: Connections = 5
     message_cache_size: Count = 1000
     strict_users: Switch = False
+    providers: Names = ("anthropic", "openai", "azure", "bedrock", "gemini", "ollama", "meta")
 
 
 class Storage(msgspec.Struct, frozen=True):

@@ -164,6 +164,30 @@ def save(
     database.execute(f"UPDATE {table} SET seq = ?1{edited} WHERE no = ?2", (seq, no))  # noqa: S608
 
 
+def save_births(database: Database, no: int, stamp: Stamp, texts: Mapping[str, bytes], *, seq: int) -> None:
+    """Write the first registers of a session that is being made, and its columns; the same as `save` and a refresh."""
+    rows = [
+        (no, path, seq, seq, _encode(to_wire(database, Register({stamp: Value(text)}, {stamp.writer: stamp.clock}))))
+        for path, text in texts.items()
+    ]
+    database.executemany("INSERT INTO registers VALUES (?, 0, ?, ?, ?, 0, ?)", rows)
+    columns: dict[str, Any] = {
+        name: value_of(texts[name]) for name in ("status", "provider", "model", "user_id") if name in texts
+    }
+    if "title" in texts:
+        columns |= {"title": value_of(texts["title"]), "automatic": 0}
+    tags = [(value_of(text), path.removeprefix("tags/")) for path, text in texts.items() if path.startswith("tags/")]
+    if tags:
+        columns["tags"] = encode_json([tag for _, tag in sorted(tags)]).decode()
+    for name in DOCUMENTS:
+        below = [(stamp, path.removeprefix(name), text) for path, text in texts.items() if path.startswith(f"{name}/")]
+        if below:
+            columns[name] = encode_json(view(below)).decode()
+    if columns:
+        names = ", ".join(f"{name} = ?" for name in columns)
+        database.execute(f"UPDATE sessions SET {names} WHERE no = ?", (*columns.values(), no))  # noqa: S608
+
+
 def materialise_metadata(database: Database, row: MessageRow) -> None:
     """Give every metadata leaf that a message was born with a row of its own, before the first write to one."""
     if row.edited and family(database, row.session, row.no, "metadata"):

@@ -40,12 +40,13 @@ from .model import (
     parse_time,
 )
 from .reader import Reader
-from .registers import born, check_path, text_of
+from .registers import check_path, text_of
 from .rows import (
     INSERT_MESSAGE,
     MessageRow,
     SessionBirth,
     SessionRow,
+    check_document,
     check_size,
     content_column,
     decode_json,
@@ -66,10 +67,9 @@ from .state import (
     link_forks,
     load,
     message_births,
-    refresh_session,
     renumber,
     retitle,
-    save,
+    save_births,
     session_row,
     touch,
 )
@@ -159,8 +159,10 @@ class Store(Reader):
             texts[f"tags/{tag}"] = text_of(place)
         for name, value in (("metadata", metadata), ("state", state)):
             texts |= {name + where: text for where, text in leaves(check_object(value or {}, name))}
-        for path in texts:
+            check_document(value or {}, name)
+        for path, text in texts.items():
             check_path(path)
+            check_size(text)
         with self.transaction():
             if self.find(session_id):
                 raise SessionExists(session=session_id)
@@ -174,11 +176,7 @@ class Store(Reader):
                 local_only=local_only,
             )
             stamp = Stamp(rank, session_births(row.births)[0].clock, self.device)
-            for path, text in texts.items():
-                save(
-                    self, row.no, None, path, load(self, row.no, None, path), born(stamp, text), seq=row.seq, local=True
-                )
-            refresh_session(self, row.no, texts)
+            save_births(self, row.no, stamp, texts, seq=row.seq)
             return header(session_row(self, row.no))
 
     def insert_session(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,11 @@ def _no_home_but_a_temporary_one(tmp_path_factory: pytest.TempPathFactory) -> It
             environment.delenv(name)
         environment.setenv("STENO_HOME", str(tmp_path_factory.mktemp("steno") / "home"))
         yield
+
+
+@pytest.fixture(scope="session")
+def short() -> Iterator[Path]:
+    """A directory whose name leaves room for that of a Unix socket; in memory, as all that pytest makes."""
+    made = Path(tempfile.mkdtemp(prefix="st", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)

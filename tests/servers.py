@@ -210,7 +210,8 @@ def start_rclone(*, user: str, password: str) -> Server:
         raise Missing("rclone", package="rclone")
 
     def command(folder: Path, port: int) -> list[str]:
-        place = ["--addr", f"127.0.0.1:{port}", "--config", str(folder / "none"), "--dir-cache-time", "0s"]
+        # Others may write into the folder. Without any cache it is read anew for each object that is listed.
+        place = ["--addr", f"127.0.0.1:{port}", "--config", str(folder / "none"), "--dir-cache-time", "20ms"]
         return [program, "serve", "webdav", str(folder / "data"), *place, "--user", user, "--pass", password]
 
     return _started(_Recipe(prepare=_data, command=command, url=_WEBDAV, answers=_http_answers, stop="TERM"))

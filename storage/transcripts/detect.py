@@ -1,14 +1,15 @@
 """Which format a file has, told by its records and never by its name, and reading it.
 
 A file of a format that is not known is refused whole; a known one is read to its end, whatever
-lies between (tests/unit/test_transcript_detect.py).
+lies between. An array is read an element at a time, so that a file of any size takes the memory of its
+largest session (tests/unit/test_transcript_detect.py).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,22 +17,28 @@ import msgspec
 import zstandard
 
 from ..errors import InvalidInput
+from .archives import DAMAGED, MAGIC, conversations
 from .chat_jsonl import is_openai, is_sharegpt, read_openai, read_sharegpt
+from .chatgpt import read as read_chatgpt
+from .chatgpt import recognises as is_chatgpt
+from .claude_ai import read as read_claude_ai
+from .claude_ai import recognises as is_claude_ai
 from .claude_code import read as read_claude_code
 from .claude_code import recognises as is_claude_code
 from .codex import read as read_codex
 from .codex import recognises as is_codex
+from .elements import Broken, elements
+from .faults import Wrong, located
 from .lines import BOM, Lines, numbered, unpacked
 from .steno_json import read as read_steno
 from .steno_json import recognises as is_steno
-from .transcript import Reading, Transcript
+from .transcript import Fault, Reading, Transcript
 
 Source = Path | BinaryIO | bytes
 Reader = Callable[..., Iterator[Transcript]]
 
 HEAD_BYTES = 4 << 20  # how far to look for a record that tells the format
-
-_values = msgspec.json.Decoder(list[msgspec.Raw])
+HEAD_ELEMENTS = 100
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -46,6 +53,8 @@ class Format(msgspec.Struct, frozen=True):
 # The first that recognises a record reads the file.
 FORMATS: tuple[Format, ...] = (
     Format("steno", "Steno", is_steno, read_steno),
+    Format("chatgpt", "ChatGPT exports", is_chatgpt, read_chatgpt),
+    Format("claude-ai", "claude.ai exports", is_claude_ai, read_claude_ai),
     Format("codex", "Codex", is_codex, read_codex),
     Format("claude-code", "Claude Code", is_claude_code, read_claude_code),
     Format("openai-jsonl", "OpenAI chat JSONL", is_openai, read_openai),
@@ -84,21 +93,79 @@ def format_of(record: object) -> Format | None:
 
 
 def _read(stream: BinaryIO, reading: Reading, *, name: str) -> Iterator[Transcript]:
+    if stream.read(len(MAGIC)) == MAGIC:
+        stream.seek(0)
+        for member in conversations(stream, reading, name=name):
+            yield from _read_plain(io.BufferedReader(member), reading, name=name)  # pyright: ignore[reportArgumentType]
+        return
+    stream.seek(0)
+    yield from _read_plain(stream, reading, name=name)
+
+
+def _read_plain(stream: BinaryIO, reading: Reading, *, name: str) -> Iterator[Transcript]:
     with unpacked(stream) as source:
         try:
             start = source.peek(64)[:64].removeprefix(BOM).lstrip()
-        except zstandard.ZstdError as exc:
+        except (zstandard.ZstdError, *DAMAGED) as exc:
             raise InvalidInput(f"{name} is damaged: {exc}") from exc
         if start[:1] not in (b"{", b"[", b""):  # looked at before a line is read: other files may have none
             raise _unknown(name)
-        known, lines = _detected(numbered(source, reading), name=name)
+        if start[:1] == b"[":
+            known, lines = _format_of_elements(_elements(source, reading), reading, name=name)
+        else:
+            known, lines = _detected(numbered(source, reading), reading, name=name)
         if known is None:
             return
         reading.format = known.name
         yield from known.read(lines, reading, name=name)
 
 
-def _detected(lines: Lines, *, name: str) -> tuple[Format | None, Lines]:
+def _elements(source: io.BufferedReader, reading: Reading) -> Lines:
+    """The elements of an array, numbered from 1; where it ends too soon, that is a fault."""
+    if source.peek(3)[:3] == BOM:
+        source.read(3)
+    try:
+        for number, element in enumerate(elements(source), start=1):
+            reading.place = element.line, element.column
+            yield number, element.data
+    except Broken as exc:
+        line, column = exc.place
+        reading.faults.append(Fault(line, str(exc), column))
+    except (zstandard.ZstdError, *DAMAGED) as exc:
+        line, column = reading.place or (1, 1)
+        reading.faults.append(Fault(line, f"the compressed file is damaged behind this place: {exc}", column))
+
+
+def _format_of_elements(lines: Lines, reading: Reading, *, name: str) -> tuple[Format | None, Lines]:
+    """The format of an array's elements, and all of them; None for an empty one."""
+    head: list[tuple[int, bytes]] = []
+    places: list[tuple[int, int] | None] = []
+    size = 0
+    source = iter(lines)
+    for number, data in islice(source, HEAD_ELEMENTS):
+        head.append((number, data))
+        places.append(reading.place)
+        size += len(data)
+        known = format_of(_value(data))
+        if known is not None:
+            return known, chain(_placed(head, places, reading), source)
+        if size > HEAD_BYTES:
+            break
+    if reading.faults:
+        fault = reading.faults[0]
+        raise InvalidInput(f"{name} is not JSON: line {fault.line}, column {fault.column}: {fault.reason}")
+    if head:
+        raise _unknown(name)
+    return None, head
+
+
+def _placed(head: Lines, places: list[tuple[int, int] | None], reading: Reading) -> Lines:
+    for (number, data), place in zip(head, places, strict=True):
+        reading.place = place
+        yield number, data
+
+
+def _detected(lines: Lines, reading: Reading, *, name: str) -> tuple[Format | None, Lines]:
     """The format and all the lines; None for a file that holds nothing."""
     head: list[tuple[int, bytes]] = []
     size = 0
@@ -106,8 +173,6 @@ def _detected(lines: Lines, *, name: str) -> tuple[Format | None, Lines]:
     for number, line in source:
         head.append((number, line))
         size += len(line)
-        if number == head[0][0] and line.lstrip().startswith(b"["):
-            break
         known = format_of(_value(line))
         if known is not None:
             return known, chain(head, source)
@@ -115,22 +180,36 @@ def _detected(lines: Lines, *, name: str) -> tuple[Format | None, Lines]:
             break
     if not head:
         return None, head
-    document = _document(b"".join(line for _, line in chain(head, source)))
-    for _, item in document:
-        known = format_of(_value(item))
-        if known is not None:
-            return known, document
-    raise _unknown(name)
+    # Blank lines count; where the document begins is the first of the others.
+    whole = _joined(chain(head, source))
+    value = _value(whole)
+    known = format_of(value)
+    if known is None and value is None and _value(head[0][1]) is None:
+        raise _no_json(whole, head[0][0], name)
+    if known is None:
+        raise _unknown(name)
+    reading.place = head[0][0], 1
+    return known, [(1, whole)]
 
 
-def _document(data: bytes) -> list[tuple[int, bytes]]:
-    """The elements of a file that is one JSON array, or its one object, numbered from 1."""
+def _joined(lines: Lines) -> bytes:
+    """The lines with the blank ones between them, as they were."""
+    pieces: list[bytes] = []
+    before: int | None = None
+    for number, line in lines:
+        pieces.append(b"\n" * (number - before - 1 if before is not None else 0))
+        pieces.append(line)
+        before = number
+    return b"".join(pieces)
+
+
+def _no_json(data: bytes, line: int, name: str) -> InvalidInput:
     try:
-        if data.lstrip().startswith(b"["):
-            return [(number, bytes(item)) for number, item in enumerate(_values.decode(data), 1)]
-    except (msgspec.DecodeError, RecursionError):
-        return []
-    return [(1, data)]
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        [fault] = located(data, [Wrong((), str(exc), exc)], place=(line, 1))
+        return InvalidInput(f"{name} is not JSON: line {fault.line}, column {fault.column}: {fault.reason}")
+    return _unknown(name)
 
 
 def _value(data: bytes) -> object:

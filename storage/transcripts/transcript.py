@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -33,25 +33,41 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] = []
     metadata: dict[str, Json] = {}
     source: dict[str, Json]
+    forked_from: dict[str, Json] = {}
     messages: list[NewMessage]
     local_only: bool = False
+    status: str = "active"
+    user_id: str | None = None
+    state: dict[str, Json] = {}
+    checked: bool = False
+    """That its messages can be stored has been seen to, but for their size."""
+
+    def titled(self, title: str) -> Self:
+        """The same under another title."""
+        return msgspec.structs.replace(self, title=title)
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What could not be read as it stands: the line (or array element), counted from 1, and why."""
+    """What could not be read as it stands: the line (or array element), counted from 1, and why.
+
+    ``column`` is there where the place is known to the character.
+    """
 
     line: int
     reason: str
+    column: int | None = None
 
 
 class Reading(msgspec.Struct, kw_only=True):
     """What became of one file. ``left_out`` counts the records that carry no message, by their type.
 
-    ``default_ms`` is when sessions began whose source records no time.
+    ``default_ms`` is when sessions began whose source records no time. ``place`` is the line and the column where the
+    element of an array begins that was read last.
     """
 
     format: str | None = None
     default_ms: int = 0
+    place: tuple[int, int] | None = None
     transcripts: list[Transcript] = []
     faults: list[Fault] = []
     left_out: dict[str, int] = {}

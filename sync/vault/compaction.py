@@ -26,6 +26,8 @@ from .names import SegmentName
 FAN_IN = 8
 GROWTH = 4
 MOST = 32
+ROOM = FAN_IN
+"""So many fewer are left where there were more than `MOST`, that not each one that follows is joined by itself."""
 BYTES_EACH = 16 << 20
 MAX_CONTENT_BYTES = 16 << 20
 ONCE_BYTES = 256 << 10
@@ -60,10 +62,15 @@ class Gone(Protocol):
         ...
 
 
-def choose(own: Iterable[Published]) -> list[Published]:
+def is_crowded(own: Sequence[Published], *, most: int = MOST) -> bool:
+    """Say whether more segments stand than a listing should hold."""
+    return len(own) > most + sum(each.content_bytes for each in own) // BYTES_EACH
+
+
+def choose(own: Iterable[Published], *, most: int = MOST) -> list[Published]:
     """The segments to write again as one, oldest first; [] where all may stand as they do.
 
-    They lie side by side, and what they hold fits into one.
+    They lie side by side, and what they hold fits into one. ``most`` is how many may stand, apart from large ones.
     """
     found = sorted(own, key=lambda each: (each.name.first, each.name.last))
     grown: tuple[int, int, int, int] | None = None
@@ -85,7 +92,7 @@ def choose(own: Iterable[Published]) -> list[Published]:
                 crowded = min(crowded or (price, start, end), (price, start, end))
     if grown is not None:
         return found[grown[2] : grown[3] + 1]
-    if crowded is not None and len(found) > MOST + sum(each.content_bytes for each in found) // BYTES_EACH:
+    if crowded is not None and is_crowded(found, most=most):
         return found[crowded[1] : crowded[2] + 1]
     return []
 

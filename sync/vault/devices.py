@@ -36,8 +36,9 @@ def devices(ledger: Ledger) -> list[Device]:
     """Every device of a vault that is known here, this one first."""
     own = ledger.store.device
     records = {device: msgspec.json.decode(content, type=DeviceRecord) for device, _, content in ledger.peers()}
-    retired = {device for record in records.values() for device in record.retired}
     cursor, count = ledger.cursor(), Counter(name.device for name in set_aside(ledger))
+    adopted = {each for record in records.values() for each in record.retired.items()}
+    retired = {device for device, last in adopted if cursor.of(device).last <= last}  # else it came back
     found = [
         _device(id_, own, cursor.of(id_).last, records.get(id_), sent=cursor.of(own).last, retired=id_ in retired)
         for id_ in {own, *records, *cursor.devices, *count}

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from ...storage.change import VERSION
-from ...storage.errors import InvalidInput, NoVault, ObjectDamaged
+from ...storage.errors import InvalidInput, LocalStorageError, NoVault, ObjectDamaged
 from ...storage.steps import step
 from ...storage.store import Store
 from .devices import Device, devices
@@ -108,7 +108,13 @@ class VaultEngine:
             report = SyncReport()
             await self._puller.verify()
             refused = await self._sender.try_to_send_pending(report)
-            await self._puller.pull(report, sparing=sparing)
+            try:
+                await self._puller.pull(report, sparing=sparing)
+            except LocalStorageError:  # what others wrote waits for room on this disk; what was written here need not
+                await self._puller.look()
+                if refused is None:
+                    await self._push(report)
+                raise
             if refused is not None:
                 raise refused
             await self._push(report)
@@ -155,6 +161,8 @@ class VaultEngine:
             await self._puller.verify()
             if await self._work(self._revocations.is_superseded):
                 return await self._finish(report)
+            if not sparing:
+                await self._scrub()  # before it is said what stands here
             if not sparing and (await self.peers.tend() or self._puller.unaccounted is None):
                 await self._puller.account()
                 if self._puller.unaccounted:  # it may have come since it was looked last
@@ -163,8 +171,12 @@ class VaultEngine:
                 self._unwritten = await self._rewriter.tend(sparing=sparing)
             return await self._finish(report)
 
-    async def devices(self) -> list[Device]:
-        """Every device of the vault that is known here."""
+    async def devices(self, *, hear: bool = False) -> list[Device]:
+        """Every device of the vault that is known here; ``hear`` reads what they say of themselves now."""
+        if hear:
+            async with self._busy:
+                await self._puller.verify()
+                await self.peers.hear()
         return await self._work(lambda: devices(self._ledger))
 
     async def retire(self, device: str) -> SyncReport:
@@ -214,6 +226,7 @@ class VaultEngine:
                 await self._puller.verify(anew=True)
             except (NoVault, ObjectDamaged):
                 await self._remote.put(VAULT, vault_json(self._vault))
+                report.notes.append(f"{VAULT} was gone or damaged, and was put back")
             await self._sender.send_pending(report)
             damaged = (await self._inspected(told)).damaged
             await self._puller.pull(report)

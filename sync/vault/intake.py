@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ...storage.apply import Applied, apply, slices
-from ...storage.change import Batch
+from ...storage.change import Batch, SessionChange
+from ...storage.deletion import PURGED
 from ...storage.errors import (
     LocalStorageError,
     NewerFormat,
@@ -23,6 +24,7 @@ from ...storage.errors import (
     RemoteRefused,
     RemoteUnreachable,
 )
+from ...storage.purged import Purged
 from ...storage.room import check_room
 from ...storage.steps import step
 from ...storage.store import Store
@@ -42,7 +44,7 @@ from .work import Work
 
 AHEAD = 8
 AHEAD_BYTES = 8 * 1024 * 1024
-"""What is fetched and waits for its turn takes about this much at most."""
+"""What is fetched and waits for its turn takes about this much at most; what alone takes more is not fetched before."""
 
 _EXPECTED_BYTES = 1024 * 1024
 _SMALL_BYTES = 2 * 1024 * 1024
@@ -104,9 +106,14 @@ class Intake:
         coming: deque[_Coming] = deque()
         largest_bytes = _EXPECTED_BYTES
 
-        async def fetched(name: SegmentName) -> bytes:
+        async def fetched(name: SegmentName, turn: asyncio.Event) -> bytes:
             nonlocal largest_bytes
-            sealed = await self._remote.get(name.path)
+            try:
+                sealed = await self._remote.get(name.path, limit_bytes=AHEAD_BYTES)
+            except ObjectDamaged:  # whoever lists eight such at once, and they may be rubbish, takes all our memory
+                largest_bytes = max(largest_bytes, AHEAD_BYTES)
+                await turn.wait()
+                sealed = await self._remote.get(name.path)
             largest_bytes = max(largest_bytes, len(sealed))
             return sealed
 
@@ -116,9 +123,11 @@ class Intake:
         try:
             while True:
                 while has_room() and (name := next(names, None)) is not None:
-                    coming.append(_Coming(name, asyncio.create_task(fetched(name))))
+                    turn = asyncio.Event()
+                    coming.append(_Coming(name, asyncio.create_task(fetched(name, turn)), turn))
                 if not coming:
                     return
+                coming[0].turn.set()
                 for each in itertools.islice(coming, 2):  # the next one is opened while this one is applied
                     if each is coming[0] or each.is_small:
                         each.content = each.content or asyncio.create_task(self._content(each))
@@ -128,6 +137,7 @@ class Intake:
                 taken = coming.popleft()
                 done += 1
                 size_bytes = 0 if taken.sealed.exception() else len(taken.sealed.result())
+                del taken  # before the next one is there
                 self._course.reached(done, size_bytes=size_bytes, messages=report.received_messages - before)
         finally:
             tasks = [task for each in coming for task in (each.sealed, each.content) if task is not None]
@@ -189,7 +199,7 @@ class Intake:
         report.changed_sessions += done.sessions
         report.rescued += done.rescued
         for each in done.rescued:
-            _log.warning("%s", each)
+            _log.info("%s", each)  # a command says it itself
         return True
 
     async def set_aside(self, name: SegmentName, problem: str) -> None:
@@ -234,6 +244,8 @@ class Intake:
             self.lease.adopt(name, batch)
         self._ledger.record(name, gapless_clock=0 if done.refused else max(own, default=0))
         self._ledger.met(name.device, batch.writers())
+        if name.device != self._store.device and any(map(self._tells_of_purge, batch.sessions)):
+            self._ledger.meet_purge()
         if batch.stands_for:
             self._ledger.stand_in(name, batch.stands_for)
         if done.refused:
@@ -244,12 +256,18 @@ class Intake:
             problem = f"in remote object {name.path} {what} refused ({done.refused[0]})"
             self._ledger.set_aside(name.path, problem, now_ms=now_ms)
 
+    def _tells_of_purge(self, change: SessionChange) -> bool:
+        """Say whether a change that is applied purges something. One of a later life only names the purge."""
+        purged = [each.message for each in change.registers if each.path == PURGED]
+        is_ended = None in purged and Purged(self._store).ended(change.id) >= change.life
+        return is_ended or any(message is not None for message in purged)
+
 
 class _Coming:
     """An object on its way, and what it holds once that is asked for."""
 
-    def __init__(self, name: SegmentName, sealed: asyncio.Task[bytes]) -> None:
-        self.name, self.sealed = name, sealed
+    def __init__(self, name: SegmentName, sealed: asyncio.Task[bytes], turn: asyncio.Event) -> None:
+        self.name, self.sealed, self.turn = name, sealed, turn
         self.content: asyncio.Task[bytes] | None = None
 
     @property

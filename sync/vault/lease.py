@@ -64,7 +64,7 @@ class Lease:
         settled = await self._work(lambda: self._decided(strange, differing))
         step("identity.settled")
         if settled.note is not None:
-            _log.warning("%s", settled.note)
+            _log.info("%s", settled.note)  # the report has it as well
         return settled
 
     def check(self, name: SegmentName) -> None:

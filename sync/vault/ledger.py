@@ -62,9 +62,27 @@ class Ledger:
         return self.store.execute(sql, (self.vault,)).fetchall()
 
     def keep_peer(self, device: str, n: int, content: bytes) -> None:
-        """Keep the newest record of a device."""
+        """Keep the newest record of a device; another process may have read one that is newer."""
         with self.store.transaction():
-            self.store.execute("INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)", (self.vault, device, n, content))
+            self.store.execute(
+                "INSERT INTO peers VALUES (?, ?, ?, ?) ON CONFLICT (vault, device) "
+                "DO UPDATE SET n = excluded.n, record = excluded.record WHERE excluded.n >= n",
+                (self.vault, device, n, content),
+            )
+
+    @property
+    def has_met_purge(self) -> bool:
+        """Whether others told of a purge since this device last said what it has read."""
+        return bool(self.store.meta(f"purge-met:{self.vault}"))
+
+    def meet_purge(self) -> None:
+        """Remember that others told of a purge. In a transaction."""
+        self.store.set_meta(f"purge-met:{self.vault}", "1")
+
+    def purge_said(self) -> None:
+        """It was said that this is read, and taken out."""
+        with self.store.transaction():
+            self.store.execute("DELETE FROM meta WHERE key = ?", (f"purge-met:{self.vault}",))
 
     # What is applied, and what could not be
 

@@ -22,11 +22,13 @@ KEYS = "keys/"
 LOG = "log/"
 DEVICES = "devices/"
 PAIR = "pair/"
+ATOMIC_WRITE_DIR = ".tmp"
+"""Where a folder's objects are until they are whole; no listing shows it."""
 
 MAX_NUMBER = 10**12 - 1
 MAX_LEVEL = 99
 ID_LENGTH = 12
-MAX_OBJECT_BYTES = 128 * 1024 * 1024
+MAX_OBJECT_BYTES = 65 * 1024 * 1024
 
 Draw = Callable[[int], bytes]
 """Gives that many random bytes; `os.urandom` outside of tests and simulations."""

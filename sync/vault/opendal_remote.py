@@ -35,19 +35,19 @@ import opendal
 from opendal import exceptions as foreign
 from opendal.layers import RetryLayer, TimeoutLayer
 
-from ...storage.errors import InvalidInput, ObjectDamaged, ObjectMissing, RemoteRefused, RemoteUnreachable, StenoError
+from ...storage.errors import InvalidInput, ObjectDamaged, ObjectMissing, RemoteUnreachable, StenoError
+from .credentials import refused
 from .deadlines import TIMEOUT_S, TRANSFER_TIMEOUT_S, in_thread
 from .listed import Listed
-from .names import MAX_OBJECT_BYTES, check_name
+from .names import ATOMIC_WRITE_DIR, MAX_OBJECT_BYTES, check_name
 from .trust import on_the_certificate
-
-ATOMIC_WRITE_DIR = ".tmp"
 
 _READ_BYTES = 1024 * 1024
 _REASON_LENGTH = 160
 _SKEW_S = 300
 _DATE = re.compile(r'"date": "([^"]{1,40})"')
 _NO_CONNECTION = "error sending request"
+_NO_CREDENTIALS = "failed to load signing credential"
 _LET_GO_S = 0.1
 _REFUSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 _REFUSING_STATUS = {401, 402, 403, 413, 507}
@@ -288,8 +288,9 @@ def translated(exc: Exception, *, remote: str, wanted: str | None = None) -> Ste
         return ObjectMissing(name=wanted)
     code = exc.errno if isinstance(exc, OSError) and exc.errno else _number(r"\(os error (\d+)\)", text)
     status = _status(exc)
-    if kind in {"PermissionDenied", "ConfigInvalid"} or code in _REFUSING or status in _REFUSING_STATUS:
-        return RemoteRefused(remote=remote, reason=one_line(exc) + _on_the_clock(text))
+    unsigned = _NO_CREDENTIALS in text
+    if unsigned or kind in {"PermissionDenied", "ConfigInvalid"} or code in _REFUSING or status in _REFUSING_STATUS:
+        return refused(remote=remote, reason=one_line(exc) + _on_the_clock(text))
     retry_after_s = _number(r'"retry-after": "(\d{1,9})"', text)
     more = on_the_certificate(text) or _on_the_clock(text)
     return RemoteUnreachable(remote=remote, reason=one_line(exc) + more, retry_after_s=retry_after_s)

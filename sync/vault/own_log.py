@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from ...storage.change import StandsFor
+from ...storage.deletion import LAST_PURGE
 from ...storage.identity import Moment, moment
 from .ledger import DELETED, INTENDED, REPLACED, THERE, Ledger
 from .names import LOG, SegmentName
@@ -70,6 +71,12 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 _decode_mark = msgspec.json.Decoder(Mark).decode
+_decode_told = msgspec.json.Decoder(tuple[int, int, str]).decode
+_NOTHING_TOLD = '[0,0,""]'
+_PURGED_HERE = (
+    "SELECT EXISTS (SELECT 1 FROM registers r JOIN sessions s ON s.no = r.session "
+    "WHERE r.path = 'purged' AND r.local_seq > ? AND NOT s.local_only)"
+)
 
 
 class OwnLog:
@@ -249,9 +256,25 @@ class OwnLog:
         return self.store.cursor(f"scrubbed:{self.vault}")
 
     def set_scrubbed(self, seq: int) -> None:
-        """Keep up to where it is gone."""
-        with self.store.transaction():
-            self.store.set_cursor(f"scrubbed:{self.vault}", seq)
+        """Keep up to where it is gone, and which publication told of what was purged here. All must be told."""
+        store, key = self.store, f"purge-told:{self.vault}"
+        before, *_ = _decode_told(store.meta(key) or _NOTHING_TOLD)
+        with store.transaction():
+            store.set_cursor(f"scrubbed:{self.vault}", seq)
+            if store.one(_PURGED_HERE, (before,))[0]:
+                number = self._ledger.cursor().of(store.device).last
+                store.set_meta(key, msgspec.json.encode((seq, number, store.device)).decode())
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing that was purged stands in our segments on the remote."""
+        return int(self.store.meta(LAST_PURGE) or 0) <= self.scrubbed
+
+    @property
+    def told(self) -> int:
+        """By which of our publications all is told that was purged here under this id; 0 where nothing was."""
+        _, number, device = _decode_told(self.store.meta(f"purge-told:{self.vault}") or _NOTHING_TOLD)
+        return number if device == self.store.device else 0
 
     def given_up(self, names: Collection[str]) -> list[str]:
         """Those of some segments that are ours and for which others stand now."""

@@ -1,8 +1,10 @@
 """What the devices of a vault say of themselves: a sealed record each, written anew at most daily.
 
     devices/<device>.<n>   sealed JSON: {"steno_device":1,"name":…,"platform":…,"version":…,"written_ms":…,
-                           "applied":{device:[[first,last],…]},"retired":{device:last}}
+                           "applied":{device:[[first,last],…]},"retired":{device:last},"holds_purged":true}
 
+``holds_purged`` is there while something that was purged stands in its own log. Who has taken out what others purged
+says so at once, and who purged looks for that sooner than once a day (tests/unit/test_vault_purges.py).
 A later version may add ``"needs":n``: whoever writes segments of a version below n sends nothing more, and says so.
 
 The record with the greatest n of a device counts; it removes its own older ones when the new one is there. Nothing
@@ -26,6 +28,7 @@ from ...storage.steps import step
 from ...storage.store import Store
 from .ledger import Ledger
 from .names import DEVICES, MAX_NUMBER, DeviceName
+from .own_log import OwnLog
 from .ranges import Range, Ranges
 from .remote import Remote
 from .seal import UnknownKey, sealed_with
@@ -38,6 +41,10 @@ STRANGER_MS = 60_000
 STRANGER_LOOKS = 3
 """How often a device that published and has not said who it is is looked for, besides once a day."""
 
+SELDOM_MS = 60 * 60_000
+"""How often a device is looked for, at least, that has not taken out what was purged."""
+
+MOST_SHOWN = 5
 MAX_RECORD_BYTES = 1 << 20
 MOST = 1000
 """So many devices are heard; a remote may list more."""
@@ -58,6 +65,7 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     written_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     applied: dict[_Id, list[Range]] = {}
     retired: dict[_Id, _Number] = {}
+    holds_purged: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
     def claiming_nothing(self) -> DeviceRecord:
         """Who the device says it is, and nothing else that it says."""
@@ -88,6 +96,36 @@ def claimed(ledger: Ledger) -> dict[str, Ranges]:
     return found
 
 
+def unscrubbed(ledger: Ledger) -> list[str]:
+    """The devices in whose logs something may still stand that was purged here, as far as they said."""
+    log, cursor = OwnLog(ledger), ledger.cursor()
+    told = log.told
+    if not told:
+        return []
+    records = known(ledger)
+    retired = {each for record in records.values() for each in record.retired.items()}
+    others = cursor.devices.keys() - {ledger.store.device, *ledger.store.former_devices}
+    others -= {device for device, last in retired if cursor.of(device).last <= last}  # else it came back
+
+    def is_clean(record: DeviceRecord | None) -> bool:
+        has = record.applied.get(ledger.store.device, []) if record else []
+        return record is not None and not record.holds_purged and Ranges.of(*has).covers(told, told)
+
+    return sorted(each for each in others if not is_clean(records.get(each)))
+
+
+def said_of_unscrubbed(ledger: Ledger) -> list[str]:
+    """The line on the devices of `unscrubbed`, where there are any."""
+    found = unscrubbed(ledger)
+    if not found:
+        return []
+    records = known(ledger)
+    shown = [f"{each} ({records[each].name})" if each in records else each for each in found[:MOST_SHOWN]]
+    named = ", ".join(shown) + (f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else "")
+    what = f"what was purged may still stand in what {named} sent: it goes with the next sync there"
+    return [f"{what}; where a device never comes back, `steno devices retire ID` removes it"]
+
+
 class Peers:
     """Writes the record of this device and reads those of the others."""
 
@@ -97,17 +135,20 @@ class Peers:
     ) -> None:  # fmt: skip
         self._store, self._ledger, self._remote, self._sealer = store, ledger, remote, sealer
         self._now_ms, self._work = now_ms, work
+        self._log = OwnLog(ledger)
         self._looks: Counter[str] = Counter()
         self._looked_ms: int | None = None
 
     async def tend(self) -> bool:
         """Read what others say and say what is to be said, where that was last done a day ago; whether it was done.
 
-        A device that is new is looked for sooner. Raises as remotes do.
+        That what others purged is taken out is said at once. A device that is new, and one that has not said this, is
+        looked for sooner. Raises as remotes do.
         """
         own = (await self._work(self.known)).get(self._store.device)
-        if own is not None and 0 <= self._now_ms() - own.written_ms < EVERY_MS:
-            await self._look_for(await self._work(self._strangers))
+        is_recent = own is not None and 0 <= self._now_ms() - own.written_ms < EVERY_MS
+        if own is not None and is_recent and not await self._work(lambda: self._owes_word(own)):
+            await self._look_for(await self._work(self._strangers), await self._work(lambda: unscrubbed(self._ledger)))
             return False
         await self.exchange()
         return True
@@ -116,15 +157,29 @@ class Peers:
         """Devices that published and of which no record was read."""
         return sorted(self._ledger.cursor().devices - self._numbers().keys())
 
-    async def _look_for(self, strangers: list[str]) -> None:
-        """Read what new devices say of themselves: they write it when what they have to send is sent."""
-        sought = [each for each in strangers if self._looks[each] < STRANGER_LOOKS]
+    def _owes_word(self, own: DeviceRecord) -> bool:
+        """Say whether the others do not know yet that what they purged is taken out here."""
+        return bool(self._ledger.has_met_purge or own.holds_purged) and self._log.is_clean
+
+    async def _look_for(self, strangers: list[str], unscrubbed: list[str]) -> None:
+        """Read what new devices say of themselves: they write it when what they have to send is sent.
+
+        Those that have not taken out what was purged are looked for ever more seldom, since they may be away for long.
+        """
+        for each in self._looks.keys() - {*strangers, *unscrubbed}:
+            del self._looks[each]
         now_ms = self._now_ms()
-        is_soon = self._looked_ms is not None and abs(now_ms - self._looked_ms) < STRANGER_MS
-        if not sought or is_soon:
+        since_ms = SELDOM_MS if self._looked_ms is None else abs(now_ms - self._looked_ms)
+        sought = [each for each in strangers if self._looks[each] < STRANGER_LOOKS]
+        sought += [each for each in unscrubbed if since_ms >= _patience_ms(self._looks[each])]
+        if not sought or since_ms < STRANGER_MS:
             return
         self._looked_ms = now_ms
         self._looks.update(sought)
+        await self.hear()
+
+    async def hear(self) -> None:
+        """Read what others say of themselves now."""
         await self._hear(await self._remote.list(DEVICES))
 
     async def exchange(self, *, retire: dict[str, int] | None = None) -> None:
@@ -139,7 +194,7 @@ class Peers:
         content = await self._work(lambda: self._record(retire or {}))
         await self._remote.put(own.path, self._sealer.close(content, name=own.path))
         step("device.put")
-        await self._work(lambda: self._keep(own, content))
+        await self._work(lambda: self._said(own, content))
         for each in before[:MOST]:
             if each != own:
                 await self._remote.delete(each.path)
@@ -168,6 +223,7 @@ class Peers:
             written_ms=max(self._now_ms(), 0),
             applied={device: list(self._ledger.cursor().of(device).spans) for device in self._ledger.cursor().devices},
             retired={**(before.retired if before else {}), **retire},
+            holds_purged=msgspec.UNSET if self._log.is_clean else True,
         )
         return msgspec.json.encode(record)
 
@@ -191,8 +247,17 @@ class Peers:
             return
         await self._work(lambda: self._keep(name, content))
 
+    def _said(self, name: DeviceName, content: bytes) -> None:
+        self._keep(name, content)
+        if not msgspec.json.decode(content, type=DeviceRecord).holds_purged:
+            self._ledger.purge_said()
+
     def _keep(self, name: DeviceName, content: bytes) -> None:
         self._ledger.keep_peer(name.device, name.n, content)
+
+
+def _patience_ms(looks: int) -> int:
+    return min(STRANGER_MS << min(looks, SELDOM_MS.bit_length()), SELDOM_MS)
 
 
 def _parsed(content: bytes, *, name: str) -> DeviceRecord:

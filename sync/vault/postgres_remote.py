@@ -21,10 +21,10 @@ from ...storage.errors import (
     MissingDriver,
     ObjectDamaged,
     ObjectMissing,
-    RemoteRefused,
     RemoteUnreachable,
     StenoError,
 )
+from .credentials import refused
 from .deadlines import CONNECT_TIMEOUT_S, TRANSFER_TIMEOUT_S
 from .listed import MAX_NAME_BYTES, Listed
 from .names import MAX_OBJECT_BYTES, check_name
@@ -250,7 +250,7 @@ def translated(exc: Exception, *, remote: str) -> StenoError:
         passing = isinstance(exc, psycopg.OperationalError | OSError) and not any(each in reason for each in _REFUSALS)
     else:
         passing = code.startswith(_PASSING)
-    kind = RemoteUnreachable if passing else RemoteRefused
+    kind = RemoteUnreachable if passing else refused
     return kind(remote=remote, reason=reason + on_the_certificate(str(exc), authority="?sslrootcert= in the address"))
 
 

@@ -21,7 +21,8 @@ from .ledger import Ledger
 from .names import LOG, VAULT, SegmentName
 from .own_log import OwnLog
 from .peers import claimed
-from .plan import MOST_NAMES, Fetching, PullPlan, plan_pull, without_histories
+from .plan import MOST_NAMES, Fetching, PullPlan, covered_by, plan_pull, without_histories
+from .ranges import Ranges
 from .remote import Remote
 from .report import SyncReport, notes_of, numbers, problems_of
 from .revoked import Revocations, RevokedKey, set_aside
@@ -246,20 +247,30 @@ class Puller:
         return plan, aside
 
     def _close_pull(self, listing: list[str], missing: set[str], gone: set[str]) -> None:
+        have, own = self._ledger.cursor(), self._store.device
+        aside = [name for each in self._ledger.problems() if (name := SegmentName.parse(each.name)) is not None]
+        gone |= self._needless(aside, listing)
         if gone:
             self._ledger.forget(gone)
-        aside = (SegmentName.parse(problem.name) for problem in self._ledger.problems())
-        have = self._ledger.cursor()  # what stands for our own numbers hides nothing of them from us
-        own = self._store.device
         missing |= {
             name.device
             for name in aside
-            if name is not None and not (name.device == own and have.covers(own, name.first, name.last))
+            # What stands for our own numbers hides nothing of them from us.
+            if name.path not in gone and not (name.device == own and have.covers(own, name.first, name.last))
         }
         # What stands for a log says so behind its content, which may be what is missing.
         unsure = {device for each in self._ledger.healed() if each.publisher in missing for device in each.stands_for}
         self._ledger.keep_gaps(missing, unsure=unsure)
         self._ledger.forget_replaced(listing)
+
+    def _needless(self, aside: list[SegmentName], listing: list[str]) -> set[str]:
+        """The compacted ones of others that are set aside and bring nothing: nobody would open them any more."""
+        compacted = [name for name in aside if name.level and name.device != self._store.device]
+        if not compacted:
+            return set()
+        taken = map(SegmentName.parse, self._ledger.applied_of(listing))
+        here = covered_by((name for name in taken if name is not None), ())
+        return {name.path for name in compacted if here.get(name.device, Ranges()).covers(name.first, name.last)}
 
     async def _account_for(self) -> None:
         """Objects are gone: make sure that this still is the vault, and not an empty directory in its place."""

@@ -26,10 +26,10 @@ from ...storage.errors import (
     MissingDriver,
     ObjectDamaged,
     ObjectMissing,
-    RemoteRefused,
     RemoteUnreachable,
     StenoError,
 )
+from .credentials import refused
 from .deadlines import CONNECT_TIMEOUT_S, TIMEOUT_S, TRANSFER_TIMEOUT_S
 from .listed import MAX_NAME_BYTES, Listed
 from .names import MAX_OBJECT_BYTES, check_name
@@ -228,7 +228,7 @@ def translated(exc: Exception, *, remote: str) -> StenoError:
     if passing and not told_who_we_are:
         no_file = "; STENO_REDIS_SSL_CA_CERTS names no file" if os.strerror(errno.ENOENT) in reason else ""
         return RemoteUnreachable(remote=remote, reason=reason + no_file + on_the_certificate(str(exc)))
-    return RemoteRefused(remote=remote, reason=reason)
+    return refused(remote=remote, reason=reason)
 
 
 _HINT = "write it as redis://host:6379/0?prefix=steno"

@@ -8,7 +8,6 @@ An address holds no credentials, since it is kept and shown.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from typing import Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ...storage.errors import InvalidInput
+from ...storage.home import Home
+from .credentials import credentials
 from .names import MAX_OBJECT_BYTES
 
 SERVICES = (
@@ -84,15 +85,18 @@ class Remote(Protocol):
         ...
 
 
-def open_remote(url: str, *, create: bool = False, environ: Mapping[str, str] = os.environ) -> Remote:
+def open_remote(url: str, *, create: bool = False, environ: Mapping[str, str] | None = None) -> Remote:
     """The remote at an address; nothing is asked of it yet.
 
     A path, ``file:///path``, ``webdav+https://host/path``, ``redis://host/0?prefix=…``, ``postgresql://host/db?table=…``
     or ``<service>://name/prefix?option=…``; docs/remotes.md has them all.
     ``create`` lets the first put make a folder that does not exist. ``STENO_<SERVICE>_<OPTION>`` in
-    ``environ`` gives a service what does not belong in an address (``STENO_WEBDAV_PASSWORD``).
+    ``environ`` gives a service what does not belong in an address (``STENO_WEBDAV_PASSWORD``); without it the
+    `credentials` of this process's home do.
     """
     folder = folder_of(url)
+    if environ is None:
+        environ = {} if folder is not None else credentials(Home.from_environment())
     if folder is None and (scheme := _split(url).scheme) in _DATABASES:
         return _database_remote(url, service=_DATABASES[scheme], environ=environ)
     # opendal is heavy, and whoever only reads sessions imports this module for the type alone.

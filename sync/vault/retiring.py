@@ -6,6 +6,7 @@ from ...storage.errors import DeviceNotFound, InvalidInput
 from .healing import beyond_us, kept_back
 from .ledger import Ledger
 from .names import SegmentName
+from .ranges import Ranges
 from .report import numbers
 
 
@@ -21,7 +22,10 @@ def last_to_adopt(ledger: Ledger, device: str, names: list[SegmentName]) -> int:
     have = ledger.cursor().of(device)
     if not names and not have.last:
         raise DeviceNotFound(device=device)
-    aside = {problem.name for problem in ledger.problems()}
+    healed = Ranges.of(*(span for each in ledger.healed() for span in each.stands_for.get(device, [])))
+    aside = {each.name for each in ledger.problems()} - {
+        name.path for name in names if healed.covers(name.first, name.last)
+    }
     beyond = beyond_us(ledger, names)
     missing = [
         name.path for name in names if name.path in aside or name in beyond or not have.covers(name.first, name.last)

@@ -22,7 +22,7 @@ from ...storage.identity import is_written_since
 from ...storage.purged import Purged, purged_since
 from ...storage.steps import step
 from ...storage.store import Store
-from .compaction import MAX_CONTENT_BYTES, Published, choose, combine
+from .compaction import MAX_CONTENT_BYTES, MOST, ROOM, Published, choose, combine, is_crowded
 from .names import MAX_LEVEL, Draw, SegmentName, new_id
 from .own_log import OwnLog, Segment, hash_of, hashes_of
 from .remote import Remote
@@ -76,7 +76,8 @@ class Rewriter:
             return problems
         await self._delete(before_ms=self._now_ms() - GRACE_MS)
         await self._seal_anew(problems)
-        while run := choose(await self._work(self._own)):
+        most = MOST - ROOM if is_crowded(await self._work(self._own)) else MOST
+        while run := choose(await self._work(self._own), most=most):
             now_ms, stuck = self._now_ms(), self._stuck
             if stuck is None or stuck.first != run[0].name or not 0 <= now_ms - stuck.since_ms < GRACE_MS:
                 found: list[str] = []

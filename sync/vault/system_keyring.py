@@ -1,4 +1,4 @@
-"""The system's keyring, where a person wants the vault's key there and not in a file (extra ``keyring``).
+"""The system's keyring, where a person wants secrets there and not in a file (extra ``keyring``).
 
 An entry is written under a name of its own and never changed: what points to it is the home's file
 (tests/unit/test_vault_system_keyring.py).
@@ -35,7 +35,7 @@ def load(entry: str) -> str:
     """A secret that was put there; raises `KeyringUnavailable`, also where there is none."""
     found = _call("get_password", _SERVICE, entry)
     if not isinstance(found, str):
-        raise KeyringUnavailable(reason="the vault's key is not in it")
+        raise KeyringUnavailable(reason="what was put there is not in it")
     return found
 
 

@@ -9,6 +9,8 @@ does not belong to it, and is not taken for an empty vault (tests/unit/test_vaul
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -25,9 +27,23 @@ from ...storage.errors import (
     WrongKey,
 )
 from ...storage.steps import step
+from .deadlines import TIMEOUT_S, in_thread
 from .kdf import Derive, KdfCost, derive_in_child
 from .keys import checksum, open_key, parse_key_object, wrap_key
-from .names import DEVICES, KEYS, LOG, PAIR, VAULT, Draw, KeyName, counting_keys, is_id, is_object, new_id
+from .names import (
+    ATOMIC_WRITE_DIR,
+    DEVICES,
+    KEYS,
+    LOG,
+    PAIR,
+    VAULT,
+    Draw,
+    KeyName,
+    counting_keys,
+    is_id,
+    is_object,
+    new_id,
+)
 from .remote import Remote
 from .seal import Keyring, VaultKey
 
@@ -132,7 +148,8 @@ async def delete_vault(remote: Remote, *, vault_id: str) -> list[str]:
     """Delete every object of this vault; the names of what lies there besides and is left alone.
 
     The keys go first, so that nobody joins what is half there, and ``vault.json`` last: until then the vault can be
-    known again by who deletes it. Run again it goes on. Raises `NoVault` where all is gone, and `OtherVault`.
+    known again by who deletes it. Of a folder the directories go that are empty then. Run again it goes on. Raises
+    `NoVault` where all is gone, and `OtherVault`.
     """
     there = await vault_at(remote)
     if there != vault_id:
@@ -147,5 +164,16 @@ async def delete_vault(remote: Remote, *, vault_id: str) -> list[str]:
             if is_object(name):
                 await remote.delete(name)
                 step("delete.object")
+    folder = remote.folder
+    if folder is not None:
+        with suppress(TimeoutError):
+            await in_thread(lambda: _remove_empty(folder), timeout_s=TIMEOUT_S)
     await remote.delete(VAULT)
     return foreign
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a vault's own directories, those in which nothing is."""
+    for name in (KEYS, PAIR, LOG, DEVICES, ATOMIC_WRITE_DIR):
+        with suppress(OSError):
+            (folder / name).rmdir()

@@ -15,14 +15,6 @@ from steno.tests.e2e.forking import Forker
 Pair = tuple[Device, Device]
 
 
-@pytest.fixture(scope="session")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory whose name leaves room for that of a Unix socket."""
-    made = Path(tempfile.mkdtemp(prefix="st"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
 @pytest.fixture
 def place(short: Path) -> Iterator[Path]:
     """A directory of this test alone."""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from unittest import mock
@@ -121,10 +121,12 @@ class Device:
         seen = self.environment(**environment)
         if self.forker is None:
             command = [sys.executable, "-m", "steno.cli.main", *arguments]
-            ran = subprocess.run(command, env=seen, input=stdin, capture_output=True, text=True, check=False)
+            ran = subprocess.run(
+                command, env=seen, cwd=self.cwd, input=stdin, capture_output=True, text=True, check=False
+            )
             done = Done(ran.returncode, ran.stdout, ran.stderr)
         else:
-            done = Done(*self.forker.run(arguments, seen, stdin))
+            done = Done(*self.forker.run(arguments, seen, stdin, cwd=self.cwd))
         assert code is None or done.code == code, f"steno {' '.join(arguments)}: {done.code} {done.err}"
         return done
 
@@ -137,14 +139,15 @@ class Device:
         if self.forker is None:
             return self.run("-m", "steno.cli.main", *arguments, **environment)
         with self._log_to_write() as log, Path(os.devnull).open() as nothing:
-            return self.forker.start(arguments, self.environment(**environment), (nothing.fileno(), log, log))
+            streams = (nothing.fileno(), log, log)
+            return self.forker.start(arguments, self.environment(**environment), streams, cwd=self.cwd)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start Python as this device would."""
         with self._log_to_write() as log:
             return subprocess.Popen(
                 [sys.executable, *arguments],
-                env=self.environment(**environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self.environment(**environment), cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
     @contextmanager
@@ -155,6 +158,11 @@ class Device:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    @property
+    def cwd(self) -> Path:
+        """Where its commands run: beside the home, so that what they write by itself is gone with the test."""
+        return self.place.parent
 
     def environment(self, **more: str) -> dict[str, str]:
         """What a command of this device sees."""
@@ -209,7 +217,8 @@ class Device:
     def here(self, *arguments: str) -> Done:
         """Run a command that must succeed, without the cost of a process: for what a test needs, and for many."""
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-        with mock.patch.dict(os.environ, self.environment()), redirect_stdout(out), redirect_stderr(err):
+        seen = mock.patch.dict(os.environ, self.environment())
+        with seen, chdir(self.cwd), redirect_stdout(out), redirect_stderr(err):
             code = main(arguments)
         for each in (out, err):
             each.seek(0)

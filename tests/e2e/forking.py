@@ -1,7 +1,8 @@
 """Commands as processes that are forked from one which has everything imported: a daemon starts in a tenth of the time.
 
-Such a process has arguments, environment, streams, signals and an end of its own, as one that a shell starts. Only what
-comes before `main` is not in it: tests of how commands and daemons come up start theirs anew (test_forking.py).
+Such a process has arguments, environment, directory, streams, signals and an end of its own, as one that a shell
+starts. Only what comes before `main` is not in it: tests of how commands and daemons come up start theirs anew
+(test_forking.py).
 
     the test ──(a request and its descriptors)──> the server ──fork──> a keeper ──fork──> the command
         ^─────────────(the process id, then how it ended)─────────────────┘
@@ -22,9 +23,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 # What a command imports at its start or on its way.
 PACKAGES = ("storage", "sync.files", "sync.vault", "cli", "daemon")
+APART = ("library", "chat_model")
 
 
 class Forked:
@@ -74,11 +77,13 @@ class Forked:
 class Forker:
     """The process that commands are forked from."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, imports: Sequence[str] = (), path: Path | None = None) -> None:
+        """``imports`` are modules that its commands find imported as well, ``path`` is searched for more of them."""
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "steno.tests.e2e.forking", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "steno.tests.e2e.forking", str(theirs.fileno()), *imports],
+                env={**os.environ, **({"PYTHONPATH": str(path)} if path else {})},
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )  # fmt: skip
 
@@ -87,20 +92,24 @@ class Forker:
         self._channel.close()
         self._server.wait()
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], stdin: str) -> tuple[int, str, str]:
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdin: str, *, cwd: Path
+    ) -> tuple[int, str, str]:
         """Run a command to its end: its exit code, output and talk."""
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             given.write(stdin.encode())
             given.seek(0)
-            code = self.start(arguments, environment, (given.fileno(), out.fileno(), err.fileno())).wait()
+            code = self.start(arguments, environment, (given.fileno(), out.fileno(), err.fileno()), cwd=cwd).wait()
             for each in (out, err):
                 each.seek(0)
             return code, out.read().decode(), err.read().decode()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]) -> Forked:
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int], *, cwd: Path
+    ) -> Forked:
         """Start a command; ``streams`` are descriptors for its input, output and talk."""
         with tempfile.TemporaryFile() as request:
-            request.write(json.dumps([arguments, dict(environment)]).encode())
+            request.write(json.dumps([arguments, dict(environment), str(cwd)]).encode())
             request.flush()
             hears, says = os.pipe()
             try:
@@ -115,8 +124,9 @@ class Forker:
 
 def serve(channel: socket.socket) -> list[str]:
     """Fork for each request; returns in the process that is to be the command, with its arguments."""
-    for name in [name for package in PACKAGES for name in _modules_of(package)]:
-        importlib.import_module(f"steno.{name}")
+    own = [f"steno.{name}" for package in PACKAGES for name in _modules_of(package)]
+    for name in [*own, *sys.argv[2:]]:
+        importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a keeper ended
     while True:
         asked, descriptors, _, _ = socket.recv_fds(channel, 1, 5)
@@ -131,9 +141,9 @@ def serve(channel: socket.socket) -> list[str]:
 
 
 def _modules_of(package: str) -> list[str]:
-    """The modules of a package, but for those that need what not everybody has."""
+    """The modules of a package, but for those that need what not everybody has, or bring what few commands use."""
     found = importlib.import_module(f"steno.{package}")
-    return [f"{package}.{each.name}" for each in pkgutil.iter_modules(found.__path__) if each.name != "library"]
+    return [f"{package}.{each.name}" for each in pkgutil.iter_modules(found.__path__) if each.name not in APART]
 
 
 def _kept(request: int, says: int, *streams: int) -> list[str]:
@@ -151,7 +161,8 @@ def _kept(request: int, says: int, *streams: int) -> list[str]:
         os.close(each)
     with open(request, "rb") as file:
         file.seek(0)
-        arguments, environment = json.load(file)
+        arguments, environment, cwd = json.load(file)
+    os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     importlib.reload(importlib.import_module("steno.storage.steps"))  # all else looks when it is asked

@@ -49,9 +49,9 @@ def write(device: Device, session: str, *contents: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("list",), ("show", "x"), ("search", "x"), ("add", "x", "text"), ("create",), ("import", "."), ("export", "x"),
-        ("rename", "x", "y"), ("tag", "x", "y"), ("meta", "x"), ("delete", "x"), ("conflicts",), ("sync",), ("status",),
-        ("daemon", "run"), ("daemon", "start"), ("daemon", "status"),
+        ("list",), ("show", "x"), ("search", "x"), ("add", "x", "text"), ("create", "--id", "x"), ("import", "."),
+        ("export", "x"), ("rename", "x", "y"), ("tag", "x", "y"), ("meta", "x"), ("delete", "x"), ("conflicts",),
+        ("sync",), ("status",), ("daemon", "run"), ("daemon", "start"), ("daemon", "status"),
     ],
     ids=" ".join,
 )  # fmt: skip

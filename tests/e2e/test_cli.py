@@ -43,7 +43,7 @@ def run(environment: dict[str, str]) -> Run:
 def test_a_session_is_made_filled_found_changed_and_deleted(run: Run) -> None:
     session = json.loads(run("create", "--title", "Plan", "--json").stdout)["id"]
     run("add", session, stdin="Größe prüfen\n".encode())
-    assert json.loads(run("search", "größe", "--json").stdout)["hits"][0]["session"] == session
+    assert json.loads(run("search", "größe", "--json").stdout)["results"][0]["session"] == session
     run("tag", session, "go")
     run("meta", session, "project", "x")
     run("rename", session, "Other")
@@ -69,6 +69,7 @@ def test_a_line_fits_the_terminal_and_steers_it_nowhere(environment: dict[str, s
     assert len(shown.splitlines()[1]) < 60
 
 
+@pytest.mark.check("AIN-44")
 def test_a_match_is_bold_on_a_terminal(environment: dict[str, str], home: Path) -> None:
     with Store(home / "steno.db") as store:
         store.create(id="x", title="T")
@@ -89,7 +90,7 @@ def test_a_reader_that_stops_reading_is_no_error(environment: dict[str, str], ho
 
 
 def test_an_interrupted_command_exits_130_in_one_line(environment: dict[str, str]) -> None:
-    with subprocess.Popen([*STENO, "create", "--json"], env=environment, stdout=-1) as process:
+    with subprocess.Popen([*STENO, "create", "--title", "T", "--json"], env=environment, stdout=-1) as process:
         assert process.stdout is not None
         session = json.loads(process.stdout.read())["id"]
     with subprocess.Popen([*STENO, "add", session, "-"], env=environment, stdin=-1, stderr=-1) as process:
@@ -131,7 +132,7 @@ def test_a_database_that_may_not_be_written_can_still_be_looked_at_and_searched(
         pytest.skip("root may write everywhere")
     run("create", "--title", "Plan")
     (home / "steno.db").chmod(0o400)
-    assert [run(*verb).returncode for verb in (("list",), ("search", "Plan"), ("create",))] == [0, 0, 1]
+    assert [run(*verb).returncode for verb in (("list",), ("search", "Plan"), ("create", "--id", "x"))] == [0, 0, 1]
 
 
 def _on_a_terminal(arguments: list[str], environment: dict[str, str]) -> str:

@@ -11,6 +11,7 @@ from steno.storage.conflicts import conflicts
 from steno.storage.model import NewMessage
 from steno.tests.e2e.device import Device, equal, until
 
+pytestmark = pytest.mark.usefixtures("forked")
 SESSION = "thesession01"
 
 

@@ -25,6 +25,7 @@ from steno.storage.purge import purge_history
 from steno.storage.store import Store
 from steno.sync.vault.names import SegmentName
 from steno.tests.e2e.device import Device, Done, Process, equal, until
+from steno.tests.e2e.scripted_models import Models
 from steno.tests.e2e.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -313,7 +314,7 @@ def index(both: Pair, at: str) -> None:
     add(laptop, "a word like quuxfrobnicate")
     daemon_dies(laptop, at)
     ends_well(both, "one", "two", "a word like quuxfrobnicate")
-    assert len(laptop.json("search", "quuxfrobnicate")["hits"]) == 1
+    assert len(laptop.json("search", "quuxfrobnicate")["results"]) == 1
 
 
 def import_files(both: Pair, at: str) -> None:
@@ -542,6 +543,31 @@ def to_keyring(both: Pair, at: str) -> None:
     assert desktop.contents(SESSION) == ["one", "two", "three"]
 
 
+def credentials_to_keyring(both: Pair, at: str) -> None:
+    """What a service must know is always in one of the two places, and the file says in which."""
+    laptop, _ = both
+    entries = laptop.place.parent / "keyring"
+    entries.mkdir()
+    laptop.home.credentials_file.write_text("STENO_S3_SECRET_ACCESS_KEY=hunter2\n", encoding="utf-8")
+    laptop.home.credentials_file.chmod(0o600)
+    backend = "steno.tests.e2e.file_keyring.FileKeyring"
+
+    def credentials(*arguments: str, code: int = 0, at: str = "") -> str:
+        return laptop.steno(
+            "remote", "credentials", *arguments,
+            code=code, STENO_KILL_AT=at, PYTHON_KEYRING_BACKEND=backend, STENO_TEST_KEYRING=str(entries),
+        ).out  # fmt: skip
+
+    if at == "credentials.named":
+        credentials("--to", "keyring")
+    credentials("--to", "keyring", code=-signal.SIGKILL, at=at)
+    assert "STENO_S3_SECRET_ACCESS_KEY" in credentials()
+    credentials("--to", "keyring")
+    assert credentials() == "STENO_S3_SECRET_ACCESS_KEY  keyring\n"
+    assert "hunter2" not in laptop.home.credentials_file.read_text(encoding="utf-8")
+    assert any("hunter2" in entry.read_text(encoding="utf-8") for entry in entries.iterdir())
+
+
 def delete_vault(both: Pair, at: str) -> None:
     """Half deleted it lets nobody in; what the devices hold stays, and running it again finishes."""
     laptop, desktop = both
@@ -588,6 +614,29 @@ def _pairs(both: Pair, at: str) -> None:
     assert equal(device, laptop)
 
 
+def talk(both: Pair, at: str) -> None:
+    laptop, _ = both
+    models = Models(laptop.place.parent / "models")
+    asked = "chat", "-s", SESSION, "three"
+    assert killed(laptop.run("-m", "steno.cli.main", *asked, STENO_KILL_AT=at, **models.environment)), laptop.log()
+    laptop.steno("list")
+    are_equal(both, "one", "two", "three", *(["You said: one\n\ntwo\n\nthree"] if at == "draft.kept" else []))
+
+
+def take_up(both: Pair, at: str) -> None:
+    laptop, _ = both
+    models = Models(laptop.place.parent / "models")
+    asked = laptop.run("-m", "steno.cli.main", "chat", "-s", SESSION, "slowly", **models.environment)
+    drafts = laptop.home.drafts
+    until(lambda: drafts.exists() and any("You said" in each.read_text() for each in drafts.iterdir()), "a draft")
+    asked.kill()
+    asked.wait()
+    dies(laptop, "list", at=at)
+    laptop.steno("list")
+    assert [*drafts.iterdir()] == []
+    are_equal(both, "one", "two", "slowly", "You said: ")
+
+
 Scenario = Callable[[Pair, str], None]
 SCENARIOS: dict[str, list[Scenario]] = {
     "home.made": [join],
@@ -610,9 +659,14 @@ SCENARIOS: dict[str, list[Scenario]] = {
     "delete.left": [delete_vault],
     "keyring.stored": [to_keyring],
     "keyring.named": [to_keyring],
+    "credentials.stored": [credentials_to_keyring],
+    "credentials.named": [credentials_to_keyring],
     "pair.offered": [pair_offer],
     "pair.kept": [pair_accept],
     "import.file": [import_files],
+    "chat.asked": [talk],
+    "draft.kept": [talk],
+    "draft.taken": [take_up],
     "index.slice": [index],
     "restore.staged": [restore, pull_by_force],
     "restore.kept": [restore, pull_by_force],

@@ -317,7 +317,7 @@ def test_a_job_that_fails_unforeseen_is_said_and_begins_anew(lonely: Device, mon
         broken = False
         until(lambda: device.status()["problems"] == [], "the job is well again")
         until(lambda: device.status()["search"]["not_indexed"] == 0, "it caught up")
-        assert len(device.json("search", "quuxfrobnicate")["hits"]) == 1
+        assert len(device.json("search", "quuxfrobnicate")["results"]) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Callback with id")
@@ -346,6 +346,19 @@ def test_a_fault_in_the_files_or_the_vault_ends_nothing(pair: Pair, monkeypatch:
         assert len(device.files()) == 1
     desktop.sync_here()
     assert equal(laptop, desktop)
+
+
+def test_what_others_write_is_noticed_also_while_the_settings_cannot_be_read(
+    lonely: Device, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(app.Watcher, "watch", lambda *_, **__: False)
+    monkeypatch.setattr(app, "STORE_POLL_S", 0.01)
+    monkeypatch.setattr(app, "RETRY_FIRST_S", 1000.0)
+    lonely.home.config_file.write_text("[", encoding="utf-8")
+    with Inside(lonely) as device:
+        for number in range(2):
+            fill(device, 1)
+            until(lambda: device.status()["search"]["not_indexed"] == 0, f"write {number} is in the index")
 
 
 def test_a_vault_file_that_is_none_is_said_and_the_rest_goes_on(pair: Pair):

@@ -14,6 +14,7 @@ import pytest
 from steno.storage.database import wall_ms
 from steno.storage.model import NewMessage
 from steno.storage.store import Store
+from steno.tests.e2e.scripted_models import Models
 from steno.tests.unit.test_settling import tell
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +127,37 @@ def test_the_examples_of_the_maintenance_page_work(home: Path):
     done = _run(f'steno files rebuild; rm "$STENO_HOME"/steno.db*\n{rebuild}\nsteno show s', home)
     assert done.returncode == 0, done.stderr
     assert "1 session with 0 messages: 0 from the remote" in done.stdout
+
+
+def test_the_examples_of_the_page_of_sessions_work(home: Path):
+    life, forks, figures = _blocks("docs/sessions.md", "sh")
+    made = "steno init; steno create --id k3v9 --title 'REST API'; steno meta k3v9 project backend"
+    done = _run(f"{made}\nfor each in 1 2 3; do steno add k3v9 $each; done\n{life}\n{forks}\n{figures}", home)
+    assert done.returncode == 0, done.stderr
+    for said in ("is archived now.", "k3v9  REST API  (3 messages)  ←", "└─", "has everything of", "Total Messages: 3"):
+        assert said in done.stdout
+
+
+def test_the_examples_of_the_page_of_chat_work(home: Path):
+    models = Models(home / "models")
+    (models.user / "aliases.json").write_text('{"sonnet": "scripted-other"}')
+    [block] = _blocks("docs/chat.md", "sh")
+    made = "steno init >/dev/null; git init -q; echo new > file; git add -N file"
+    done = _run(f"{made}\n{block}\nsteno show --json Authentication", home, **models.environment)
+    assert done.returncode == 0, done.stderr
+    assert [(each["model"], len(each["told"])) for each in models.told()] == [
+        ("scripted", 1), ("scripted", 3), ("scripted", 1), ("scripted-other", 1), ("scripted-other", 3),
+    ]  # fmt: skip
+    assert "You said: diff --git" in done.stdout
+
+
+def test_the_examples_of_the_page_of_settings_work(home: Path):
+    [block] = _blocks("docs/config.md", "sh")
+    done = _run(block, home, EDITOR="sed -i 1i#mine")
+    assert done.returncode == 0, done.stderr
+    assert 'vault.local-only = ["private","diary"]' in done.stdout
+    text = (home / "device" / "config.toml").read_text(encoding="utf-8")
+    assert (text.startswith("#mine\n"), "port" in text) == (True, False)
 
 
 def test_the_examples_of_the_vault_page_work(home: Path):

@@ -20,11 +20,13 @@ import pytest
 
 from steno.tests.e2e.device import Device, equal, until
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 Refusal = tuple[int, dict[str, str], bytes]
 PORTAL = b"<html><body>Welcome to the hotel. Please sign in.</body></html>"
 HASTY = (
-    "import sys, steno.daemon.vault_job as job; job.BACK_OFF_FIRST_S = 0.05; job.POLL_FIRST_S = job.POLL_LAST_S = 0.1\n"
+    "import sys, steno.daemon.vault_job as job; job.POLL_FIRST_S = job.POLL_LAST_S = 0.1\n"
+    "job.BACK_OFF_FIRST_S, job.BACK_OFF_LAST_S = 0.05, 3.0\n"
     "from steno.cli.main import main; sys.exit(main(['daemon', 'run']))"
 )
 """A daemon that asks often and begins to back off at once."""

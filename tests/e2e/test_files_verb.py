@@ -15,6 +15,7 @@ from steno.storage.model import NewMessage
 from steno.tests.e2e.device import Device, until
 from steno.tests.e2e.terminal import Terminal
 
+pytestmark = pytest.mark.usefixtures("forked")
 STENO = f"{shlex.quote(sys.executable)} -m steno.cli.main"
 LINE = """{"role":"user","content":"typed"}"""
 BREAK, MEND = """sed -i '3s/"two",/"two" /' "$file\"""", """sed -i '3s/"two" /"two",/' "$file\""""

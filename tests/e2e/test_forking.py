@@ -38,6 +38,18 @@ def _without_ids(done: Done) -> Done:
     return Done(done.code, re.sub(r"message \d|m-\w+", "", done.out), done.err)
 
 
+@pytest.mark.parametrize("way", ["forked", "started", "here"])
+def test_what_a_command_writes_where_it_runs_lies_beside_the_home(
+    device: Device, way: str, monkeypatch: pytest.MonkeyPatch
+):
+    with device.store(write=True) as store:
+        store.create(id="s", title="Plan")
+    if way == "started":
+        monkeypatch.setattr(Device, "forker", None)
+    (device.here if way == "here" else device.steno)("export", "s")
+    assert (device.place.parent / "session-s.json").exists()
+
+
 def test_a_daemon_that_is_forked_answers_and_stops_as_it_is_asked_to(device: Device):
     device.start()
     daemon = device.daemon

@@ -145,7 +145,7 @@ def test_a_search_finds_on_one_device_what_was_written_on_the_other(both: Pair):
     laptop.steno("add", session, "a word like quuxfrobnicate")
     until(lambda: desktop.contents(session), "the message is on the desktop")
     until(desktop.settled, "it is indexed")
-    assert [hit["session"] for hit in desktop.json("search", "quuxfrobnicate")["hits"]] == [session]
+    assert [hit["session"] for hit in desktop.json("search", "quuxfrobnicate")["results"]] == [session]
 
 
 class Offline:

@@ -103,3 +103,22 @@ async def test_the_daemon_gets_off_the_disk_what_was_purged_before(
     stop.set()
     await running
     assert words_in(lonely) == set()
+
+
+def test_status_names_a_device_that_has_not_taken_out_yet_what_was_purged(pair: Pair) -> None:
+    laptop, desktop = pair
+    planted(laptop)
+    laptop.here("sync")
+    desktop.here("sync")
+    desktop.here("add", "s", "of the desktop")
+    desktop.here("sync")
+    laptop.here("sync")
+    laptop.steno("purge", "s")
+    laptop.here("sync")
+    stands = laptop.json("status")
+    assert stands["vault"]["holds_purged"] == [desktop.json("status")["device"]]
+    assert any("what was purged may still stand in what" in each for each in stands["notes"])
+    desktop.here("sync")
+    laptop.here("sync")
+    stands = laptop.json("status")
+    assert (stands["vault"]["holds_purged"], stands["notes"]) == ([], [])

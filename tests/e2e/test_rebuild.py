@@ -15,6 +15,7 @@ from steno.storage.model import NewMessage
 from steno.storage.purge import purge_session
 from steno.tests.e2e.device import Device, equal, until
 
+pytestmark = pytest.mark.usefixtures("forked")
 Pair = tuple[Device, Device]
 
 

@@ -212,3 +212,13 @@ def test_a_vault_is_moved_as_the_documentation_says(
         until(lambda: desktop.contents(session) == ["before", "after"], "both are on the desktop")
     finally:
         laptop.steno("daemon", "stop", code=None)
+
+
+def test_a_daemon_that_lacks_what_its_address_leaves_open_says_so_to_everybody(place: Path, make: Make):
+    laptop = make("a", str(place / "old"))
+    text = laptop.home.vault_file.read_text(encoding="utf-8")
+    laptop.home.vault_file.write_text(text.replace(str(place / "old"), "s3://bucket/steno"), encoding="utf-8")
+    laptop.start()
+    until(lambda: laptop.steno("status", code=None).code == 8, "the status says that something is wrong")
+    assert "region" in laptop.steno("status", code=8).out
+    assert "region" in laptop.steno("sync", code=4).err

@@ -127,6 +127,12 @@ def test_a_passphrase_from_a_file_is_taken_and_never_printed(pair: Pair, tmp_pat
     assert NEW not in done.out + done.err
 
 
+def test_a_passphrase_file_of_an_editor_that_begins_it_with_a_mark_holds_what_was_typed(pair: Pair, tmp_path: Path):
+    (tmp_path / "new").write_text(f"{NEW}\r\n", encoding="utf-8-sig")
+    pair[0].steno("vault", "passwd", "--passphrase-file", str(tmp_path / "new"))
+    fresh(pair[0]).steno("join", str(pair[0].remote), STENO_PASSPHRASE=NEW)
+
+
 # The key
 
 
@@ -291,6 +297,16 @@ def test_a_deleted_vault_is_gone_from_the_remote_and_every_device_keeps_its_sess
     desktop.steno("vault", "leave")
     assert sorted(desktop.everything()) == ["s", "t"]
     laptop.steno("create", "--id", "u")
+
+
+def test_a_deleted_vault_leaves_no_folder_of_its_own_and_touches_no_other(pair: Pair):
+    laptop, _ = pair
+    write(laptop, "s")
+    folder = remote_of(laptop)
+    (folder / "somebody's").mkdir()
+    (folder / "log" / "notes.txt").write_text("not ours", encoding="utf-8")
+    laptop.steno("vault", "delete", vault_of(laptop))
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == ["log", "log/notes.txt", "somebody's"]
 
 
 def test_a_vault_is_deleted_only_by_its_id(pair: Pair):

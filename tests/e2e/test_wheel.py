@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[2]
 LAYERS = ("storage", "memoriesdb", "sync", "daemon", "cli")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-DRIVEN = {"steno.sync.vault.postgres_remote": "postgres", "steno.sync.vault.redis_remote": "redis"}
+DRIVEN = {
+    "steno.cli.chat_model": "chat",
+    "steno.sync.vault.postgres_remote": "postgres",
+    "steno.sync.vault.redis_remote": "redis",
+}
 """What is imported only where it is used, since it needs a driver, and the extra that brings that."""
 
 # The installer that the Makefile takes: an environment made by uv has no pip, its Python perhaps no ensurepip.
@@ -67,7 +71,8 @@ def _reaches_an_index(install: Sequence[str | os.PathLike[str]], cwd: Path) -> b
 
 def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert packed == {f"steno/{path.relative_to(ROOT)}" for path in _files_of_the_package()}
+    manual = f"steno-{PROJECT['version']}.data/data/share/man/man1/steno.1"
+    assert packed == {manual, *(f"steno/{path.relative_to(ROOT)}" for path in _files_of_the_package())}
 
 
 def test_every_directory_with_code_is_a_package() -> None:

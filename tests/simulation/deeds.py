@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from steno.storage.registers import Register
 from steno.storage.rows import HIDDEN_FOR_EVER, TOMBSTONE
@@ -24,6 +25,14 @@ Field = tuple[str, str | None, str]
 """A session, a message of it or None, and the path of a register."""
 Write = Callable[[Store, int], object]
 """Writes to a store; the number makes what it writes like nothing else."""
+
+
+class Look(NamedTuple):
+    """What somebody sees of a store: the messages that are here, those that are shown, and the edits that stand."""
+
+    here: set[Place]
+    shown: set[Place]
+    standing: set[str]
 
 
 class Act:
@@ -45,17 +54,28 @@ class Deeds:
 
     def act(self, store: Store, write: Write, *, edits: Field | None = None) -> int:
         """One write, and what it replaced and hid; its number. ``edits``: the field that takes the text of it."""
-        action = next(self.numbers)
-        before, visible, fields = here(store), shown(store), self.standing(store)
+        action, before = next(self.numbers), self.look(store)
         write(store, action)
-        now_here, now_shown = here(store), shown(store)
-        self.acts[action] = Act(now_here - before, (visible - now_shown) | (before - now_here), before - now_here)
-        self.authors |= dict.fromkeys(now_here - before, store.device)
-        for text in fields - self.standing(store):
+        self.done(action, store, before=before, edits=edits)
+        return action
+
+    def look(self, store: Store) -> Look:
+        """What a store shows just now."""
+        return Look(here(store), shown(store), self.standing(store))
+
+    def done(
+        self, action: int, store: Store, *, before: Look, knew: Look | None = None, edits: Field | None = None
+    ) -> None:
+        """Keep what an act did to a store. Of what its writer never ``knew`` it was to hide and replace nothing."""
+        now, knew = self.look(store), knew or before
+        purged = before.here - now.here
+        gone = (before.shown - now.shown) & knew.shown
+        self.acts[action] = Act(now.here - before.here, gone | purged, purged)
+        self.authors |= dict.fromkeys(now.here - before.here, store.device)
+        for text in (before.standing & knew.standing) - now.standing:
             self.replaced_by[text].add(action)
         if edits is not None:
             self._edited(edits, action)
-        return action
 
     def saved(self, action: int, *, edits: Field | None = None, hides: Collection[Place] = ()) -> None:
         """A file was saved that the store takes up later: of a field it may replace whatever was written before."""
@@ -72,7 +92,7 @@ class Deeds:
     def standing(self, store: Store) -> set[str]:
         """The edits that stand, shown or in conflict."""
         fields = {field for field, _ in self.edits.values()}
-        found = {field: _open(store, field) for field in fields}
+        found = {field: open_texts(store, field) for field in fields}
         return {text for text, (field, _) in self.edits.items() if text in found[field]}
 
     @property
@@ -126,7 +146,8 @@ def shown(store: Store) -> set[Place]:
     return set(store.execute(sql).fetchall())
 
 
-def _open(store: Store, field: Field) -> set[str]:
+def open_texts(store: Store, field: Field) -> set[str]:
+    """What people wrote into a field that stands, shown or in conflict; nothing where it was purged."""
     session, message, path = field
     row = store.row(session)
     if row is None or row.hidden == TOMBSTONE:

@@ -4,11 +4,11 @@
     make simulate HOURS=8                                           new schedules for as long as that (`vault_room`)
     STENO_FIND=1 pytest tests/simulation/test_vault_simulation.py   which seed is the first to show each broken rule
 
-Each schedule comes from a seed: what people write, who syncs when, what fails, who dies (`vault_schedule`). At the end
-every device holds the same, everything that was acknowledged is there, and whatever else `vault_check` names. A failure
-is printed as its seed and the shortest list of steps that was found to show it; `replay` plays such a list. That what
-goes wrong is noticed is shown by rules that are broken on purpose (`vault_mutants`), each from the first seed that
-shows it.
+Each schedule comes from a seed: what people write and save into files by hand, who syncs when, what fails, who dies, is
+copied or shut out (`vault_schedule`, `vault_hands`). At the end every device holds the same, its files say so, what was
+acknowledged is there, and whatever else `vault_check` names. A failure is printed as its seed and the shortest list of
+steps that was found to show it; `replay` plays such a list. That what goes wrong is noticed is shown by rules that are
+broken on purpose (`vault_mutants`), each from the first seed that shows it.
 """
 
 from __future__ import annotations

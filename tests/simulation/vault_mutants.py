@@ -13,9 +13,11 @@ import msgspec
 import pytest
 
 from steno.storage import apply as applying
+from steno.storage.edit import Edit
 from steno.storage.errors import InvalidInput
 from steno.storage.registers import Register
 from steno.storage.store import Store
+from steno.sync.files import absorb
 from steno.sync.vault import healing, lease, pulling, rewriting, segment
 from steno.sync.vault.healing import Healer
 from steno.sync.vault.identity import Verdict
@@ -25,6 +27,7 @@ from steno.sync.vault.names import SegmentName
 from steno.sync.vault.own_log import OwnLog
 from steno.sync.vault.peers import Peers
 from steno.sync.vault.pulling import Puller
+from steno.sync.vault.revoked import Revocations
 from steno.sync.vault.rewriting import Rewriter
 
 Patch = pytest.MonkeyPatch
@@ -221,26 +224,79 @@ def what_is_not_known_is_left_out(patch: Patch) -> None:
     patch.setattr(applying, "_register", register)
 
 
+# Files
+
+
+def a_save_replaces_what_its_writer_never_saw(patch: Patch) -> None:
+    """Whoever saves a file is taken to have seen what its session says by now."""
+    patch.setattr(absorb, "Edit", lambda store, row, **_: Edit(store, row))
+
+
+def a_save_notes_nothing_as_known(patch: Patch) -> None:
+    """What was edited in a file replaces nothing: what it said before stands beside it."""
+    patch.setattr(absorb, "Edit", lambda store, row, **_: Edit(store, row, base=lambda *_: {}))
+
+
+def a_save_is_not_remembered(patch: Patch) -> None:
+    """What was taken before the file was written anew is taken again."""
+    patch.setattr(absorb, "keep_save", lambda *_: None)
+
+
+def a_file_that_is_gone_takes_all_with_it(patch: Patch) -> None:
+    """Whoever removes a file is taken to have seen what its session says by now."""
+    real = Store.delete
+    patch.setattr(Store, "delete", lambda store, session, **_: real(store, session))
+
+
+# Revoking
+
+
+def what_comes_under_a_revoked_key_counts(patch: Patch) -> None:
+    """Whoever was shut out is heard as before."""
+    patch.setattr(Revocations, "check", lambda *_: None)
+
+
+def who_was_shut_out_goes_on_sending(patch: Patch) -> None:
+    """What was told of a revocation is not heeded."""
+    patch.setattr(Revocations, "is_superseded", lambda _: False)
+
+
+def what_a_former_key_seals_stays_so(patch: Patch) -> None:
+    """Whoever joins again does not seal anew what it had sent."""
+
+    async def seal_anew(*_: Any) -> None:
+        pass
+
+    patch.setattr(Rewriter, "_seal_anew", seal_anew)
+
+
 MUTANTS = [
-    Mutant(a_value_that_is_there_stays, 0, "devices differ"),
+    Mutant(a_value_that_is_there_stays, 4, "devices differ"),
     Mutant(what_was_known_is_forgotten, 4, "devices differ"),
-    Mutant(a_hole_is_taken_to_be_there, 28, "reading an append costs more"),
-    Mutant(holes_are_not_told, 0, "is told done and lacks"),
-    Mutant(what_does_not_open_is_forgotten, 29, "is told done and has not"),
-    Mutant(what_waits_is_forgotten, 3, "they do not come to rest"),
+    Mutant(a_hole_is_taken_to_be_there, 0, "reading an append costs more"),
+    Mutant(holes_are_not_told, 15, "is told done and lacks"),
+    Mutant(what_does_not_open_is_forgotten, 5, "is told done and has not"),
+    Mutant(what_waits_is_forgotten, 10, "they do not come to rest"),
     Mutant(an_intent_is_not_kept, 0, "they do not come to rest"),
     Mutant(contents_are_not_sealed, 0, "plaintext in"),
     Mutant(compaction_drops_a_birth, 4, "a fresh device differs"),
-    Mutant(compaction_forgets_what_it_stands_for, 6, "is told done and the remote lacks"),
+    Mutant(compaction_forgets_what_it_stands_for, 5, "is told done and the remote lacks"),
     Mutant(compaction_leaves_out_the_first, 4, "a fresh device differs"),
-    Mutant(what_stood_for_others_is_not_healed_with_it, 31, "is told done and the remote lacks"),
-    Mutant(purges_are_not_scrubbed, 40, "what was purged still lies there"),
-    Mutant(healing_tells_nothing, 10, "differ"),
-    Mutant(a_loss_is_obeyed, 10, "they do not come to rest"),
-    Mutant(strange_objects_are_taken_for_ours, 83, "were not writt"),
+    Mutant(what_stood_for_others_is_not_healed_with_it, 86, "is told done and the remote lacks"),
+    Mutant(purges_are_not_scrubbed, 80, "what was purged still lies there"),
+    Mutant(healing_tells_nothing, 5, "differ"),
+    Mutant(a_loss_is_obeyed, 5, "they do not come to rest"),
+    Mutant(strange_objects_are_taken_for_ours, 48, "were not writt"),
     Mutant(a_deletion_knows_what_lies_in_a_hole, 153, "a deletion swallowed"),
-    Mutant(what_a_later_version_wrote_is_read, 26, "says again what a later version wrote"),
+    Mutant(what_a_later_version_wrote_is_read, 19, "says again what a later version wrote"),
     Mutant(a_least_version_is_not_heeded, 16, "writes though it was told"),
-    Mutant(what_was_set_aside_stays_there, 87, "they do not come to rest"),
-    Mutant(what_is_not_known_is_left_out, 100, "is gone, and nobody replaced it"),
+    Mutant(what_was_set_aside_stays_there, 63, "they do not come to rest"),
+    Mutant(what_is_not_known_is_left_out, 103, "is gone, and nobody replaced it"),
+    Mutant(a_save_replaces_what_its_writer_never_saw, 477, "is gone, and nobody replaced it"),
+    Mutant(a_save_notes_nothing_as_known, 46, "which stands beside it"),
+    Mutant(a_save_is_not_remembered, 152, "messages"),
+    Mutant(a_file_that_is_gone_takes_all_with_it, 453, "a deletion swallowed"),
+    Mutant(what_comes_under_a_revoked_key_counts, 5, "which is revoked"),
+    Mutant(who_was_shut_out_goes_on_sending, 189, "a key that it knows to be revoked"),
+    Mutant(what_a_former_key_seals_stays_so, 35, "they do not come to rest"),
 ]

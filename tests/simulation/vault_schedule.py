@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import random
 import sys
@@ -29,11 +30,14 @@ from steno.storage.registers import text_of
 from steno.storage.rows import HIDDEN_FOR_EVER
 from steno.storage.store import Store
 from steno.storage.transcripts.transcript import Transcript
-from steno.sync.vault import compaction, healing, intake, rotation, sending
+from steno.sync.files import exchange
+from steno.sync.vault import compaction, healing, intake, rewriting, rotation, sending
+from steno.sync.vault.compaction import is_crowded
 from steno.sync.vault.names import LOG, VAULT
 from steno.tests.simulation import vault_world
 from steno.tests.simulation.deeds import MARK, Field, edit_text
 from steno.tests.simulation.vault_check import check_end, check_told
+from steno.tests.simulation.vault_hands import SAVES, open_file, save, take_up
 from steno.tests.simulation.vault_world import (
     NAMES,
     NATIVE,
@@ -44,9 +48,11 @@ from steno.tests.simulation.vault_world import (
     Device,
     World,
     flipped,
+    join_again,
     new_key,
     new_passphrase,
     passed,
+    shut_out,
 )
 
 SESSIONS = ["one", "two"]
@@ -89,6 +95,10 @@ def _number(rng: random.Random) -> tuple[Any, ...]:
     return (rng.randrange(16),)
 
 
+def _save(rng: random.Random) -> tuple[Any, ...]:
+    return _one(rng, SAVES), rng.randrange(8), rng.randrange(4), rng.random() < 0.6
+
+
 _ALWAYS: dict[str, tuple[float, Draw]] = {
     "write": (14, lambda rng: (_one(rng, WRITES), rng.randrange(4), rng.randrange(8), rng.randrange(4))),
     "sync": (8, lambda _: ()),
@@ -117,6 +127,11 @@ _KINDS: dict[str, dict[str, tuple[float, Draw]]] = {
     },
     "damage": {"damage": (2, _number), "swap": (1, lambda rng: (rng.randrange(16), rng.randrange(16)))},
     "folders": {"replicate": (1, lambda _: ()), "carry": (8, _number)},
+    "hands": {
+        "open": (2, _number),
+        "save": (6, _save),
+    },
+    "revoking": {"revoke": (1.5, lambda _: ()), "join again": (3, lambda _: ())},
     "copies": {
         "clone": (1, lambda _: ()),
         "keep a copy": (1, lambda _: ()),
@@ -208,12 +223,51 @@ def _two_programs(rng: random.Random, device: int) -> list[Step]:
     return [Step("upgrade", device, ()), *logged, Step("downgrade", device, ()), Step("tend", device, ())]
 
 
+def _saved_over_news(rng: random.Random, device: int) -> list[Step]:
+    """Somebody holds a file open while others write to its session, and saves it then."""
+    other = (device + 1) % 2
+    there = [
+        _write_step(rng, other, "append"),
+        *[_write_step(rng, other, "append", "edit", "title")] * rng.randrange(2),
+    ]
+    news = ["append", "append behind", "edit", "title", "delete message", "delete", "clear", "purge message"]
+    return [
+        *there,
+        Step("sync", other, ()),
+        Step("sync", device, ()),
+        Step("open", device, (0,)),
+        *[_write_step(rng, rng.choice([device, other]), *news) for _ in range(rng.randrange(1, 3))],
+        Step("sync", other, ()),
+        Step("sync", device, ()),
+        *[Step("crash", device, (rng.randrange(1, 8),))][: rng.randrange(2)],
+        *[Step("save", device, _save(rng)) for _ in range(rng.randrange(1, 3))],
+    ]
+
+
+def _shut_out_unaware(rng: random.Random, device: int) -> list[Step]:
+    """Who is shut out goes on writing, hears of it, and joins again."""
+    other = (device + 1) % 2
+    before = [_write_step(rng, other, "append"), Step("sync", other, ())]
+    unaware = [step for _ in range(rng.randrange(1, 3)) for step in (_write_step(rng, other, *WRITES), before[1])]
+    told = [Step("sync", device, ()), Step("sync", other, ())]
+    return [
+        *before,
+        Step("revoke", device, ()),
+        *unaware,
+        *told,
+        Step("join again", other, ()),
+        Step("sync", other, ()),
+    ]
+
+
 _CHAINS: dict[str, Callable[[random.Random, int], list[Step]]] = {
     "crashes": _killed_over_news,
     "requests": _purged_while_it_waits,
     "blind": _deleted_over_a_hole,
     "losses": _healed_and_lost_again,
     "versions": _two_programs,
+    "hands": _saved_over_news,
+    "revoking": _shut_out_unaware,
 }
 """What seldom comes together by chance, by the kind of trouble that it is."""
 
@@ -230,17 +284,22 @@ def wired(worlds: Callable[[], World]) -> Generator[pytest.MonkeyPatch]:
     """Let the points of the engine's work be those of the world that is running, and its keys stand in memory."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in sys.modules.items():
-            if name.startswith("steno.sync.vault.") and hasattr(module, "step"):
+            if name.startswith(("steno.sync.vault.", "steno.sync.files.")) and hasattr(module, "step"):
                 patch.setattr(module, "step", passed)
+        tokens = itertools.count()
+        patch.setattr(exchange.secrets, "token_hex", lambda _: f"{next(tokens):012x}")
         vault_world.wire_versions(patch)
         patch.setattr(rotation, "required_membership", vault_world.membership_of)
         patch.setattr(rotation, "change_keys", vault_world.change_keys)
         patch.setattr(rotation, "remote_of", vault_world.remote_of(worlds))
-        patch.setattr(logging.getLogger("steno.vault"), "disabled", True)
+        for name in ("vault", "files"):
+            patch.setattr(logging.getLogger(f"steno.{name}"), "disabled", True)
         for module, name in ((sending, "SEGMENT_BYTES"), (intake, "slices"), (healing, "SEGMENT_BYTES")):
             patch.setattr(module, name, getattr(module, name))  # so that it comes back
         for name in ("FAN_IN", "GROWTH", "MOST"):
             patch.setattr(compaction, name, getattr(compaction, name))
+        for name in ("MOST", "ROOM", "is_crowded"):
+            patch.setattr(rewriting, name, getattr(rewriting, name))
         yield patch
 
 
@@ -283,6 +342,8 @@ def _settings(world: World, how: tuple[int, ...]) -> None:
     sending.SEGMENT_BYTES = healing.SEGMENT_BYTES = SEGMENT_BYTES[segment]
     intake.slices = functools.partial(slices, rows=ROWS[rows])
     compaction.FAN_IN, compaction.GROWTH, compaction.MOST = FAN_INS[fan_in], GROWTHS[growth], MOSTS[most]
+    rewriting.MOST, rewriting.ROOM = MOSTS[most], MOSTS[most] // 4
+    rewriting.is_crowded = functools.partial(is_crowded, most=MOSTS[most])
 
 
 async def _sync(world: World, device: Device, part: str) -> None:
@@ -291,6 +352,7 @@ async def _sync(world: World, device: Device, part: str) -> None:
     report = await asyncio.create_task(device.sync(part))
     if report is not None:
         check_told(device, report, part)
+    device.check_taken_in()
 
 
 async def _retire(world: World, device: Device, number: int, dies: bool) -> None:
@@ -414,8 +476,7 @@ def _crash(_: World, device: Device, points: int) -> None:
 
 
 def _restart(_: World, device: Device) -> None:
-    device.store.close()
-    device.start()
+    device.restart()
 
 
 def _clock(_: World, device: Device, number: int) -> None:
@@ -452,19 +513,25 @@ _OF_A_DEVICE: dict[str, Callable[..., Coroutine[Any, Any, None] | None]] = {
     "upgrade": lambda _, device: device.becomes(LATER),
     "downgrade": lambda _, device: device.becomes(VERSION),
     "demand": _demand,
+    "revoke": lambda _, device: shut_out(device),
+    "join again": lambda _, device: join_again(device),
+    "open": lambda _, device, number: open_file(device, number),
+    "save": lambda _, device, *how: save(device, *how),
     "retire": _retire,
     **{what: _copies(what) for what in ("clone", "keep a copy", "put back")},
 }
 
 
 def _copy(world: World, device: Device, what: str, number: int) -> None:
+    if device.saved is not None:
+        take_up(device)
     if what == "clone" and len(world.devices) < len(NAMES) - 2:
         world.is_copied = True
         world.devices.append(device.copied(NAMES[len(world.devices)]))
     elif what == "keep a copy":
         path = world.folder / f"{len(world.copies)}.copy"
         device.copy_to(path)
-        world.copies.append(Copy(device, path, set(device.acts), device.applied()))
+        world.copies.append(Copy(device, path, set(device.acts), device.applied(), device.shows))
     elif what == "put back":
         copies = [each for each in world.copies if each.device is device and device.may_be(each)]
         if copies:

@@ -7,6 +7,7 @@ requests fail, listings lag and objects come late. What a person did is kept bes
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import shutil
@@ -22,6 +23,7 @@ import pytest
 
 from steno.storage.change import VERSION, decode_batch
 from steno.storage.errors import (
+    NewerFormat,
     ObjectDamaged,
     ObjectMissing,
     RemoteRefused,
@@ -30,21 +32,24 @@ from steno.storage.errors import (
 )
 from steno.storage.sqlite import dbapi
 from steno.storage.store import Store
+from steno.sync.files.mirror import Mirror
 from steno.sync.vault import engine, rotation, segment
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.kdf import MINIMUM_COST
 from steno.sync.vault.keys import joined, open_key, parse_key_object, wrap_key
+from steno.sync.vault.ledger import Ledger
 from steno.sync.vault.membership import Membership
 from steno.sync.vault.names import LOG, MAX_OBJECT_BYTES, VAULT, KeyName, SegmentName, counting_keys
 from steno.sync.vault.peers import Peers
 from steno.sync.vault.ranges import Ranges
 from steno.sync.vault.report import SyncReport
+from steno.sync.vault.revoked import published
 from steno.sync.vault.rotation import HomeKeys
-from steno.sync.vault.seal import Keyring, VaultKey, unpack, unseal
+from steno.sync.vault.seal import Keyring, VaultKey, sealed_with, unpack, unseal
 from steno.sync.vault.segment import Sealer
 from steno.sync.vault.vault import vault_json
 from steno.sync.vault.work import directly
-from steno.tests.simulation.deeds import MARK, Deeds, Field, Write
+from steno.tests.simulation.deeds import MARK, Deeds, Field, Look, Write
 
 VAULT_ID = "vaultvault00"
 START_MS = 1_700_000_000_000
@@ -119,6 +124,25 @@ class Copy(NamedTuple):
     path: Path
     acts: set[int]
     applied: set[str]
+    shows: Look | None
+
+
+class Buffer(NamedTuple):
+    """A file as somebody opened it: what it said, and what whoever reads it knows of."""
+
+    path: Path
+    lines: tuple[str, ...]
+    knew: Look
+
+
+class Save(NamedTuple):
+    """A save, or a removal, that the mirror has not taken up yet."""
+
+    action: int
+    session: str
+    path: Path
+    knew: Look
+    edits: Field | None
 
 
 class World:
@@ -127,6 +151,7 @@ class World:
     def __init__(self, folder: Path, templates: dict[str, Path]) -> None:
         self.folder, self.templates = folder, templates
         self.now_ms = START_MS
+        self.times = itertools.count(1_000_000_000)
         self.objects = Objects()
         self.devices: list[Device] = []
         self.deeds = Deeds()
@@ -150,6 +175,10 @@ class World:
         self.retired: list[str] = []
         """The ids of devices that are no more."""
         self.is_damaged = self.is_emptied = self.are_keys_lost = self.is_copied = self.is_blind = False
+        self.is_revoked = False
+        """Somebody was shut out, or somebody tried."""
+        self.strays = b""
+        """What nobody seals anew that came under a revoked key."""
         self.is_demanded = False
         """A later version asked everybody for no less."""
         self.undone: set[tuple[str, str]] = set()
@@ -179,18 +208,27 @@ class World:
         path = self.folder / f"{name}.db"
         shutil.copy(self.templates[name], path)
         keyring = self.unlocked() or next((each.keyring for each in self.live), self.keyring)
+        self.met(keyring)
         self.devices.append(Device(name, path, self, keyring=keyring))
         return self.devices[-1]
 
+    def met(self, keyring: Keyring) -> None:
+        """Remember keys, so that what they seal can be looked at."""
+        for key in keyring.keys:
+            if self.keyring.find(key.id) is None:
+                self.keyring = Keyring((*self.keyring.keys, key))
+
     def unlocked(self) -> Keyring | None:
-        """The keys that a passphrase opens, by the key objects that lie on the remote."""
-        objects = self.objects.whole
+        """The keys that passphrases open, by the key objects that count on the remote: two, if written at once."""
+        objects, opened = self.objects.whole, None
         for found in counting_keys(objects):
             for passphrase in (self.passphrase, *sorted(self.passphrases)):
                 with suppress(StenoError):
                     parsed = parse_key_object(objects[found.path], name=found.path, vault_id=VAULT_ID)
-                    return open_key(parsed, passphrase=passphrase, name=found.path, derive=derived)
-        return None
+                    keyring = open_key(parsed, passphrase=passphrase, name=found.path, derive=derived)
+                    opened = keyring if opened is None else joined(opened, keyring)
+                    break
+        return opened
 
     @property
     def newest_version(self) -> int:
@@ -269,21 +307,41 @@ class Device:
         self.hidden: dict[str, int] = {}
         """Objects that are not seen, for so many listings."""
         self.keyring = keyring
+        self.had: set[str] = set()
+        """What it had taken in when it last was given keys."""
+        self.shutting_out: str | None = None
+        """The passphrase of a revocation that was cut short here."""
+        self.files = path.with_suffix(".files")
+        self.mirror: Mirror | None = None
+        self.seconds = 0.0
+        self.shows: Look | None = None
+        """What the files that the mirror wrote show; None where there never was one."""
+        self.buffer: Buffer | None = None
+        self.saved: Save | None = None
         self._asked = 0
         self.way = Way(self)
         self.start()
 
     def start(self) -> None:
         """Open the store as a process that was just started does."""
-        self.is_gone = False
+        self.is_gone, self.mirror = False, None
         self.store = Store(self.path, now_ms=self.now, random=self._random)
         self.engine = VaultEngine(
             self.store, self.way, vault=VAULT_ID, keyring=SimulatedKeys(self), now_ms=self.now, draw=self.rng.randbytes,
             beside=directly,
         )  # fmt: skip
 
+    def restart(self) -> None:
+        """Begin again after the process has ended."""
+        self.crash_in = 0
+        self.store.close()
+        self.start()
+
     def now(self) -> int:
         return max(self.world.now_ms + self.skew_ms, 1)
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
 
     def turns(self) -> int:
         """How many others come first with their requests."""
@@ -342,6 +400,32 @@ class Device:
         needed = max((record.get("needs", 0) for record in records), default=0)
         assert self.version >= needed, f"{self.name} writes though it was told that a later version is needed"
 
+    # Its keys
+
+    def take_keys(self, keyring: Keyring) -> None:
+        """Hold these keys from now on."""
+        if keyring != self.keyring:
+            self.had = self.applied()
+        self.keyring = keyring
+        self.world.met(keyring)
+
+    def check_may_seal(self) -> None:
+        """Whoever was told that the key is revoked seals nothing more with it."""
+        assert not self.engine._keys.superseded, f"{self.name} seals with a key that it knows to be revoked"
+
+    def check_taken_in(self) -> None:
+        """Nothing was taken in, since the keys are held, that came under a revoked one and does not count."""
+        if all(key.until is None for key in self.keyring.keys):
+            return
+        own, objects = {self.store.device, *self.store.former_devices}, self.world.objects.whole
+        for path in sorted((self.applied() - self.had) & objects.keys()):
+            name, key = SegmentName.parse(path), None
+            with suppress(ObjectDamaged, NewerFormat):
+                key = self.keyring.find(sealed_with(objects[path], name=path))
+            if name is None or name.device in own or key is None or key.until is None:
+                continue
+            assert name.last <= key.until.get(name.device, 0), f"{self.name} has taken in {path}, which is revoked"
+
     # What its engine does
 
     async def run(self, part: Callable[[VaultEngine], Any]) -> Any:
@@ -353,9 +437,7 @@ class Device:
         except StenoError:
             return None
         except Crash:
-            self.crash_in = 0
-            self.store.close()
-            self.start()
+            self.restart()
             return None
 
     async def sync(self, part: str = "sync") -> SyncReport | None:
@@ -372,6 +454,7 @@ class Device:
         path = self.world.folder / f"{name}.db"
         self.copy_to(path)
         made = Device(name, path, self.world, keyring=self.keyring)
+        made.had, made.shows = self.had, self.shows
         made.acts, made.captured, made.skew_ms = set(self.acts), self.captured, self.skew_ms
         made.version = self.version
         return made
@@ -380,6 +463,8 @@ class Device:
         target = dbapi.connect(str(path))
         self.store.connection.backup(target)
         target.close()
+        if self.files.exists():
+            shutil.copytree(self.files, path.with_suffix(".files"))
 
     def may_be(self, copy: Copy) -> bool:
         """Say whether everything is somewhere else that the remote lost and this home would forget."""
@@ -392,11 +477,20 @@ class Device:
         for end in ("-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
         shutil.copy(copy.path, self.path)
+        self._put_files_back(copy)
         gone, world = self.acts - copy.acts, self.world
         world.lost |= gone - world.sent
         world.undone |= {(self.name, session) for action in gone for session, _ in world.deeds.acts[action].written}
         self.acts = set(copy.acts)
         self.start()
+
+    def _put_files_back(self, copy: Copy) -> None:
+        """What was there at the time of the copy stands there again; nobody has a file open."""
+        self.buffer, self.saved, self.shows = None, None, copy.shows
+        shutil.rmtree(self.files, ignore_errors=True)
+        files = copy.path.with_suffix(".files")
+        if files.exists():
+            shutil.copytree(files, self.files)
 
 
 class Way:
@@ -551,6 +645,7 @@ def wire_versions(patch: pytest.MonkeyPatch) -> None:
         device = RUNNING.get()
         if device is not None and name.startswith(LOG):
             device.check_may_write()
+            device.check_may_seal()
             assert content[1] == VERSION
             content = content[:1] + bytes([device.version]) + content[2:]
             if device.version > VERSION:
@@ -597,10 +692,7 @@ def membership_of(device: Device) -> Membership:
 
 def change_keys(home: Device, *, changed: Callable[[Keyring], Keyring], **_: Any) -> Membership:
     """What `rotation` calls to keep keys in a home."""
-    home.keyring = changed(home.keyring)
-    for key in home.keyring.keys:
-        if home.world.keyring.find(key.id) is None:
-            home.world.keyring = Keyring((*home.world.keyring.keys, key))
+    home.take_keys(changed(home.keyring))
     return membership_of(home)
 
 
@@ -615,24 +707,48 @@ def remote_of(world: Callable[[], World]) -> Callable[[Membership], Any]:
     return reached
 
 
+def _options(device: Device) -> Any:
+    return {"draw": device.rng.randbytes, "cost": MINIMUM_COST, "lock": nullcontext, "derive": derived}
+
+
 async def new_key(device: Device) -> None:
     """Give the vault another key; with a passphrase that is not the present one nothing happens."""
-    options: Any = {"draw": device.rng.randbytes, "cost": MINIMUM_COST, "lock": nullcontext, "derive": derived}
-    await device.run(lambda _: rotation.rotate(device, passphrase=device.world.passphrase, **options))  # pyright: ignore[reportArgumentType]
+    await device.run(lambda _: rotation.rotate(device, passphrase=device.world.passphrase, **_options(device)))  # pyright: ignore[reportArgumentType]
 
 
 async def new_passphrase(device: Device, passphrase: str) -> None:
     """Wrap the vault's keys by another passphrase."""
     world = device.world
-    options: Any = {"draw": device.rng.randbytes, "cost": MINIMUM_COST, "lock": nullcontext, "derive": derived}
     world.passphrases.add(passphrase)
-    done = await device.run(lambda _: rotation.change_passphrase(device, passphrase=passphrase, **options))  # pyright: ignore[reportArgumentType]
+    done = await device.run(lambda _: rotation.change_passphrase(device, passphrase=passphrase, **_options(device)))  # pyright: ignore[reportArgumentType]
     if done is not None:
         world.passphrase = passphrase
+
+
+async def shut_out(device: Device) -> None:
+    """Revoke the key: nobody else follows before they join again. One that was cut short here is ended."""
+    world = device.world
+    passphrase = device.shutting_out or f"revoked {len(world.passphrases)}"
+    world.passphrases.add(passphrase)
+    world.is_revoked, device.shutting_out = True, passphrase
+    await device.run(lambda engine: engine.pull())
+    until = published(Ledger(device.store, VAULT_ID))
+    done = await device.run(
+        lambda _: rotation.revoke(device, passphrase=passphrase, published=until, **_options(device))  # pyright: ignore[reportArgumentType]
+    )
+    if done is not None:
+        world.passphrase, device.shutting_out = passphrase, None
+
+
+def join_again(device: Device) -> None:
+    """What `steno join` does on a device that has the vault: take up the keys that the passphrase opens."""
+    found = device.world.unlocked()
+    if found is not None:
+        device.take_keys(joined(device.keyring, found))
 
 
 async def keys_again(world: World) -> None:
     """Bring the keys together where the remote lost them: `steno vault passwd` on a device, `steno join` on others."""
     for at, device in enumerate([*world.live, *world.live]):
-        device.keyring = joined(device.keyring, world.unlocked() or device.keyring)
+        join_again(device)
         await new_passphrase(device, f"at the end {at}")

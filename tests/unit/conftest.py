@@ -7,21 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from steno.sync.vault.memory_remote import MemoryRemote
-from steno.sync.vault.names import VAULT
-from steno.sync.vault.seal import Keyring, VaultKey
-from steno.sync.vault.vault import vault_json
-from steno.tests.unit.vaults import Device, Vault
+from steno.tests.unit.vaults import Device, Vault, vault_in_memory
 
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Iterator[Vault]:
-    remote = MemoryRemote()
-    remote.objects[VAULT] = vault_json("vaultvault00")
-    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, tmp_path)
-    yield made
-    for device in made.devices:
-        device.store.close()
+    with vault_in_memory(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

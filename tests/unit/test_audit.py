@@ -102,6 +102,23 @@ def test_each_value_that_a_field_ever_had_is_told(store: Store) -> None:
     assert values == [(None, "1"), ("1", "2"), ("2", "3"), ("3", "4")]
 
 
+def test_a_value_that_arrived_and_is_not_shown_is_told_as_such(store: Store, other: Store) -> None:
+    store.create(id="s", title="1")
+    send(store, other)
+    since = store.last_seq
+    store.update("s", fields={"title": "earlier"})
+    for title in ("later", "latest"):
+        other.update("s", fields={"title": title})
+    send(store, other, since=since)
+    titles = [(each.before, each.after, each.beaten) for each in audit(other, "s") if each.path == "title"]
+    assert titles == [
+        (None, "1", False),
+        ("1", "later", False),
+        ("later", "latest", False),
+        ("latest", "earlier", True),
+    ]
+
+
 def test_a_field_that_was_taken_away_is_told_from_one_that_was_set_to_null(store: Store) -> None:
     store.create(id="s", metadata={"a": 1, "b": 2})
     store.update("s", metadata={"a": None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,27 @@ def test_a_file_that_is_there_is_not_written_over_unless_asked(store: Store, tmp
     backup(store, path, overwrite=True)
     assert contents(path) == ["one", "two"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(os.devnull)])
+def test_what_is_no_file_is_not_written_over_when_asked(
+    store: Store, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    target = tmp_path / "odd"
+    make(target)
+    before = target.lstat()
+    with pytest.raises(InvalidInput):
+        backup(store, target, overwrite=True)
+    assert (target.lstat().st_ino, left(tmp_path)) == (before.st_ino, ["home", "odd"])
+
+
+def test_a_store_is_not_written_over_by_its_own_backup(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "link.db").hardlink_to(store.path)
+    for target in (store.path, tmp_path / "link.db", tmp_path / "home" / "steno.db-wal"):
+        with pytest.raises(InvalidInput):
+            backup(store, Path(target), overwrite=True)
+    add(store, "three")
+    assert contents(Path(store.path)) == ["one", "two", "three"]
 
 
 def test_a_file_that_appeared_meanwhile_is_not_written_over(store: Store, tmp_path: Path) -> None:

@@ -21,10 +21,19 @@ FIGURES = (
     "Redis append",
     "PostgreSQL append",
     "memory for reading a session of 0.0005 GB",
-    "steno list, 20 sessions",
+    "steno list, 20 sessions ",
+    "steno list, 20 sessions, 80 messages",
+    "steno show, 20 sessions, 80 messages",
+    "steno search, 20 sessions, 80 messages",
+    "steno list, 20 sessions: llm logs list",
+    "search, 200 messages, p50",
+    "search, 200 messages, p95",
     "import, generated transcripts",
     "bytes on the remote, generated transcripts",
     "the same after compaction, generated transcripts",
+    "export of 20 sessions to one JSON",
+    "import of 20 sessions from one JSON",
+    "memory for importing 0.0005 GB of ChatGPT",
     "push 60 messages",
     "pull 60 messages into a new device",
     "append on A, readable on B, p50",
@@ -53,6 +62,8 @@ FIGURES = (
     "20 ms, 100 Mbit/s, S3: push + bootstrap of 5 sessions, 200 messages",
 )
 NOTED = [
+    "pairs of words for which search finds what ripgrep does",
+    "time for importing it",
     "first mirror of 20 files",
     "memory for a start with 20 unchanged files",
     "time to write a session of 200",
@@ -69,7 +80,7 @@ NOTED = [
     "bytes and requests of rclone",
     "rclone with the same server and no line before it",
 ]
-OPTIONAL = re.compile("durability full|Redis|PostgreSQL|S3|first push|1 message")
+OPTIONAL = re.compile("durability full|Redis|PostgreSQL|S3|first push|1 message|llm logs|^search")
 
 
 @pytest.fixture

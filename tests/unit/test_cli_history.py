@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from steno.cli.main import main
+from steno.storage.apply import Applied, apply
+from steno.storage.change import decode_batch, local_changes
 from steno.storage.model import NewMessage, format_ms, parse_time
 from steno.storage.purge import purge_history
 from steno.storage.store import Store
@@ -42,6 +44,21 @@ def run(store: Store, capsys: pytest.CaptureFixture[str]) -> Run:
 
 def at(run: Run, moment: object) -> Any:
     return json.loads(run("s", "--at", str(moment), "--json"))
+
+
+def test_a_value_that_another_one_beats_is_not_said_to_have_replaced_it(store: Store, run: Run, tmp_path: Path):
+    with Store(tmp_path / "other.db", now_ms=lambda: 1_600_000_000_000) as other:
+        whole = decode_batch(local_changes(store, since=0, floor=0, max_bytes=1 << 20)[0])
+        with other.transaction():
+            apply(other, whole, whole.sessions, done=Applied())
+        since = other.last_seq
+        other.update("s", fields={"title": "Earlier"})
+        for minute in range(3):
+            store.update("s", fields={"title": f"Later {minute}"})
+        batch = decode_batch(local_changes(other, since=since, floor=since, max_bytes=1 << 20)[0])
+        with store.transaction():
+            apply(store, batch, batch.sessions, done=Applied())
+    assert run("s").splitlines()[-1].endswith('title: "Earlier", which another value beats')
 
 
 def test_each_write_is_a_line_with_what_stood_there_before(store: Store, run: Run):

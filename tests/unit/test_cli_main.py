@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from steno.cli import main as entry
 from steno.cli.main import main, told
 from steno.storage.errors import RemoteUnreachable, SessionNotFound, WrongKey
 from steno.storage.sqlite import dbapi
+from steno.storage.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +52,7 @@ def test_a_usage_error_is_one_line_that_names_the_help(arguments: str, capsys: p
     assert (out, err.startswith("Error: "), err.endswith(" --help`\n"), err.count("\n")) == ("", True, True, 1)
 
 
-@pytest.mark.parametrize("arguments", ["list", "show x", "create", "add x y", "search x", "conflicts"])
+@pytest.mark.parametrize("arguments", ["list", "show x", "create --id x", "add x y", "search x", "conflicts"])
 def test_a_home_without_a_store_says_how_to_make_one(
     arguments: str, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
@@ -83,3 +86,22 @@ def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[st
 def test_a_verb_that_needs_another_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["daemon"]) == 2
     assert capsys.readouterr().err.startswith("Usage: steno daemon")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("verb", ["list", "--help", "export --all -o -"])
+def test_a_stream_that_is_closed_is_no_reason_to_fail(home: Path, closed: str, verb: str) -> None:
+    Store(home / "steno.db").close()
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m steno.cli.main {verb} {closed}', sys.executable],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "Error" in done.stderr) == (0, False)
+
+
+def test_an_error_that_quotes_something_does_not_steer_the_terminal(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(home / "steno.db").close()
+    main(["show", "z\x1b[2J\u202e"])
+    assert "session not found: z\\x1b[2J\\u202e: see" in capsys.readouterr().err

@@ -194,7 +194,7 @@ def test_the_index_is_made_anew(run: Run, home: Home) -> None:
         store.execute("DELETE FROM search_data WHERE id > 100")
     assert run("doctor").code == 8
     assert run("doctor", "--rebuild-index").code == 0
-    assert run("search", "one", "--json").json["hits"][0]["session"] == "s"
+    assert run("search", "one", "--json").json["results"][0]["session"] == "s"
 
 
 def test_findings_are_printed_as_json(run: Run) -> None:
@@ -321,7 +321,9 @@ def test_a_file_that_cannot_be_understood_is_named_and_the_others_come_back(run:
 # A home without a database
 
 
-@pytest.mark.parametrize("verb", [["list"], ["show", "s"], ["create"], ["add", "s", "two"], ["doctor"], ["status"]])
+@pytest.mark.parametrize(
+    "verb", [["list"], ["show", "s"], ["create", "--id", "x"], ["add", "s", "two"], ["doctor"], ["status"]]
+)
 @pytest.mark.parametrize("left", [None, b""])
 def test_a_verb_says_how_a_lost_database_is_made_anew(
     run: Run, lost: Home, verb: list[str], left: bytes | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from steno.cli.main import main
 from steno.storage import schema
+from steno.storage.current import current_session
 from steno.storage.model import NewMessage
 from steno.storage.rows import SessionBirth, encode_births
 from steno.storage.sqlite import dbapi
@@ -61,34 +63,118 @@ def run(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 # create
 
 
-def test_create_prints_what_it_made(run: Run) -> None:
+@pytest.mark.check("AIN-1")
+def test_an_id_is_twelve_characters_and_its_beginning_is_enough(run: Run) -> None:
+    made = run("create", "--title", "T", "--json").json["id"]
+    assert re.fullmatch("[a-z0-9]{12}", made)
+    assert run("show", made[:6], "--json").json["id"] == made
+
+
+@pytest.mark.check("AIN-1")
+def test_an_ambiguous_beginning_names_the_candidates_and_an_unknown_one_itself(run: Run, store: Store) -> None:
+    store.create(id="abc123def456")
+    store.create(id="abc999def456")
+    ambiguous, unknown = run("show", "abc"), run("show", "zzz")
+    assert (ambiguous.code, unknown.code) == (3, 3)
+    assert "abc123def456, abc999def456" in ambiguous.err
+    assert unknown.err.startswith("Error: session not found: zzz")
+
+
+@pytest.mark.check("AIN-2")
+def test_create_prints_what_it_made_and_how_to_go_on(run: Run) -> None:
     done = run("create", "--title", "Bug Investigation")
-    assert [line.split(":")[0] for line in done.out.splitlines()] == ["ID", "Title", "Status", "Created"]
+    facts = dict(line.split(": ", 1) for line in done.out.splitlines())
+    assert [*facts] == ["ID", "Title", "Status", "Created"]
+    assert (facts["Title"], facts["Status"], done.code) == ("Bug Investigation", "active", 0)
+    assert f"`steno chat -s {facts['ID']}`" in done.err
 
 
-def test_create_keeps_tags_in_order_and_drops_blanks_and_repeats(run: Run) -> None:
-    assert run("create", "--tags", " golang, api,,rest,api", "--json").json["tags"] == ["golang", "api", "rest"]
+@pytest.mark.check("AIN-2")
+def test_a_name_is_a_title(run: Run) -> None:
+    assert run("create", "--name", "B", "--json").json["title"] == "B"
 
 
-def test_create_keeps_provider_model_metadata_and_id(run: Run) -> None:
-    made = run(
-        "create", "--provider", "p", "--model", "m", "--metadata", '{"project":"x"}', "--id", "a/b", "--json"
-    ).json
-    assert (made["provider"], made["model"], made["project"], made["id"]) == ("p", "m", "x", "a/b")
-
-
+@pytest.mark.check("AIN-2")
 def test_a_title_wins_over_a_name_and_says_so(run: Run) -> None:
     done = run("create", "--title", "A", "--name", "B", "--json")
     assert (done.json["title"], "--name is not" in done.err) == ("A", True)
 
 
-@pytest.mark.parametrize("metadata", ["[]", "{", "3", '{"a": NaN}'])
-def test_create_refuses_metadata_that_is_no_json_object(run: Run, metadata: str) -> None:
-    assert run("create", "--metadata", metadata).code == 4
+@pytest.mark.check("AIN-3")
+@pytest.mark.parametrize(("options", "code"), [((), 2), (("--title", "  "), 4), (("--name", ""), 4)])
+def test_create_needs_a_title(run: Run, store: Store, options: tuple[str, ...], code: int) -> None:
+    done = run("create", *options)
+    assert (done.code, done.out, store.count()) == (code, "", (0, 0))
+    assert done.err.startswith("Error: session title is required (use --title or --name)")
 
 
-def test_create_refuses_a_blank_title(run: Run) -> None:
-    assert run("create", "--title", "  ") == (4, "", "Error: session title cannot be empty\n")
+def test_what_an_id_names_needs_no_title(run: Run) -> None:
+    assert run("create", "--id", "build-7", "--json").json["title"] == ""
+
+
+@pytest.mark.check("AIN-4")
+def test_create_keeps_tags_in_order_and_drops_blanks_and_repeats(run: Run) -> None:
+    made = run("create", "--title", "T", "--tags", " golang, api,,rest,api, ", "--json").json
+    assert made["tags"] == ["golang", "api", "rest"]
+
+
+@pytest.mark.check("AIN-5")
+@pytest.mark.parametrize("provider", ["anthropic", "Anthropic", "ANTHROPIC"])
+def test_create_keeps_provider_and_model_apart(run: Run, provider: str) -> None:
+    made = run("create", "--title", "T", "--provider", provider, "--model", "claude-3-5-sonnet-20241022", "--json").json
+    assert (made["provider"], made["model"]) == ("anthropic", "claude-3-5-sonnet-20241022")
+
+
+@pytest.mark.check("AIN-5")
+def test_an_unknown_provider_is_refused_with_those_that_are_known(run: Run, store: Store) -> None:
+    done = run("create", "--title", "T", "--provider", "acme")
+    known = "anthropic, openai, azure, bedrock, gemini, ollama, meta"
+    assert (done.code, done.out, store.count()[0]) == (4, "", 0)
+    assert done.err.startswith(f"Error: invalid provider: acme (valid options: {known})")
+
+
+@pytest.mark.check("AIN-5")
+@pytest.mark.parametrize(("listed", "code"), [('["acme", "Mistral"]', 0), ("[]", 0), ('["openai"]', 4)])
+def test_the_known_providers_stand_in_the_settings(run: Run, home: Path, listed: str, code: int) -> None:
+    (home / "config.toml").write_text(f"[session]\nproviders = {listed}\n", encoding="utf-8")
+    assert run("create", "--title", "T", "--provider", "acme").code == code
+
+
+@pytest.mark.check("AIN-6")
+def test_create_keeps_metadata(run: Run) -> None:
+    metadata = {"project": "myapp", "priority": "high"}
+    made = run("create", "--title", "T", "--metadata", json.dumps(metadata), "--json").json
+    assert (made["metadata"], made["project"]) == (metadata, "myapp")
+
+
+@pytest.mark.check("AIN-6")
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ("[]", "metadata must be a JSON object"),
+        ("3", "metadata must be a JSON object"),
+        ("{", "invalid metadata JSON: "),
+        ('{"a": NaN}', "invalid metadata JSON: "),
+    ],
+)
+def test_create_refuses_metadata_that_is_no_json_object(run: Run, store: Store, metadata: str, said: str) -> None:
+    done = run("create", "--title", "T", "--metadata", metadata)
+    assert (done.code, done.out, store.count()[0]) == (4, "", 0)
+    assert done.err.startswith(f"Error: {said}")
+
+
+@pytest.mark.check("AIN-7")
+def test_create_makes_its_session_the_current_one(run: Run, store: Store) -> None:
+    for name in ("a", "b"):
+        run("create", "--id", name)
+        assert current_session(store) == name
+
+
+@pytest.mark.check("AIN-7")
+def test_no_activate_leaves_the_current_session_what_it_was(run: Run, store: Store) -> None:
+    run("create", "--id", "a")
+    done = run("create", "--id", "b", "--no-activate")
+    assert (current_session(store), "`steno resume b`" in done.err) == ("a", True)
 
 
 def test_create_refuses_an_id_that_is_taken(run: Run) -> None:
@@ -159,53 +245,6 @@ def test_add_to_a_deleted_session_says_that_it_is_shown_again(run: Run, store: S
 # list
 
 
-def test_list_shows_the_ten_last_written_to_and_says_that_there_are_more(run: Run, store: Store) -> None:
-    for number in range(12):
-        store.create(id=f"s{number:02d}", title="T", created_ms=number * 1000)
-    done = run("list")
-    assert [line.split()[0] for line in done.out.splitlines()] == ["ID", *(f"s{n:02d}" for n in range(11, 1, -1))]
-    assert done.err == "Showing 10 sessions. Use --all to see all sessions.\n"
-
-
-def test_list_all_shows_all_250_of_250(run: Run, store: Store) -> None:
-    with store.transaction():
-        for number in range(250):
-            store.create(id=f"s{number}")
-    assert len(run("list", "--all", "--json").json) == 250
-
-
-def test_an_empty_list_is_an_empty_array_in_json_and_a_hint_in_text(run: Run) -> None:
-    assert run("list", "--json").json == []
-    done = run("ls")
-    assert (done.code, done.out, done.err.splitlines()[0]) == (0, "", "No sessions found.")
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", "-999"])
-def test_a_limit_that_is_not_positive_is_refused_with_nothing_printed(run: Run, limit: str) -> None:
-    done = run("list", "--limit", limit)
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("Error: limit must be a positive integer")
-
-
-def test_every_session_in_a_json_list_has_every_field(run: Run, store: Store) -> None:
-    store.create()
-    fields = {
-        "id",
-        "title",
-        "name",
-        "status",
-        "provider",
-        "model",
-        "created_at",
-        "updated_at",
-        "message_count",
-        "tags",
-        "project",
-        "metadata",
-    }
-    assert fields <= run("list", "--json").json[0].keys()
-
-
 def test_a_title_with_control_characters_does_not_reach_the_terminal_raw(run: Run, store: Store) -> None:
     store.create(id="x")
     # As another program could have brought it: our own verbs take no such title.
@@ -228,18 +267,6 @@ def test_deleted_sessions_are_listed_when_asked_for(run: Run, store: Store) -> N
     assert [each["id"] for each in run("list", "--deleted", "--json").json] == ["x"]
 
 
-@pytest.mark.parametrize(
-    "options", [("--since", "2024-13-01"), ("--until", "yesterday"), ("--sort", "size"), ("--status", "lost")]
-)
-def test_a_filter_that_makes_no_sense_is_a_usage_error(run: Run, options: tuple[str, ...]) -> None:
-    done = run("list", *options)
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-
-
-def test_since_later_than_until_is_refused(run: Run) -> None:
-    assert run("list", "--since", "2024-02-01", "--until", "2024-01-01").code == 2
-
-
 # show
 
 
@@ -253,13 +280,6 @@ def test_an_unknown_and_an_ambiguous_reference_exit_3(run: Run, store: Store) ->
     store.create(id="ab1")
     store.create(id="ab2")
     assert [run("show", ref).code for ref in ("ab", "zz")] == [3, 3]
-
-
-def test_show_prints_each_message_whole(run: Run, store: Store) -> None:
-    store.create(id="x")
-    text = "é€😀\n" * 5000
-    store.append("x", NewMessage(role="user", content=text))
-    assert text in run("show", "x").out
 
 
 def test_show_in_json_has_the_messages_as_they_are(run: Run, store: Store) -> None:
@@ -276,27 +296,6 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal_raw(run: Run,
     assert not set("\x1b\x07\r\x9b\u2066") & set(run("show", "x").out)
 
 
-@pytest.mark.parametrize(
-    ("options", "shown"),
-    [
-        (("--limit", "2"), ["0", "1"]),
-        (("--skip", "1", "--limit", "2"), ["1", "2"]),
-        (("--skip", "9"), []),
-        (("--last", "2"), ["3", "4"]),
-    ],
-)
-def test_show_can_show_a_part(run: Run, store: Store, options: tuple[str, ...], shown: list[str]) -> None:
-    store.create(id="x")
-    for number in range(5):
-        store.append("x", NewMessage(role="user", content=str(number)))
-    assert [each["content"] for each in run("show", "x", *options, "--json").json["messages"]] == shown
-
-
-def test_show_says_that_a_session_is_empty(run: Run, store: Store) -> None:
-    store.create(id="x")
-    assert "No messages in this session yet." in run("show", "x").out
-
-
 def test_looking_works_while_somebody_writes(run: Run, store: Store) -> None:
     store.create(id="x")
     with store.transaction():
@@ -307,17 +306,20 @@ def test_looking_works_while_somebody_writes(run: Run, store: Store) -> None:
 # rename, tag, meta
 
 
+@pytest.mark.check("AIN-41")
 def test_rename_gives_another_title(run: Run, store: Store) -> None:
     store.create(id="x", title="Old")
     run("rename", "x", "OAuth 2.0 Guide")
     assert store.get("x").title == "OAuth 2.0 Guide"
 
 
+@pytest.mark.check("AIN-39")
 def test_tag_adds_in_order_and_prints_the_set(run: Run, store: Store) -> None:
     store.create(id="x", tags=["go"])
     assert run("tag", "x", "rest", "go", "auth").out == "go, rest, auth\n"
 
 
+@pytest.mark.check("AIN-39")
 def test_tag_removes(run: Run, store: Store) -> None:
     store.create(id="x", tags=["go", "rest"])
     assert run("tag", "x", "go", "--remove", "--json").json["tags"] == ["rest"]
@@ -329,6 +331,7 @@ def test_tag_without_a_tag_prints_and_writes_nothing(run: Run, store: Store) -> 
     assert (run("tag", "x").out, store.last_seq) == ("go\n", before)
 
 
+@pytest.mark.check("AIN-40")
 def test_meta_sets_text_and_keeps_what_else_is_there(run: Run, store: Store) -> None:
     store.create(id="x", metadata={"a": 1})
     run("meta", "x", "b", "2")
@@ -346,12 +349,14 @@ def test_meta_refuses_null_which_would_remove(run: Run, store: Store) -> None:
     assert run("meta", "x", "b", "null", "--json-value").code == 4
 
 
+@pytest.mark.check("AIN-40")
 def test_meta_unsets(run: Run, store: Store) -> None:
     store.create(id="x", metadata={"a": 1, "b": 2})
     run("meta", "x", "a", "--unset")
     assert store.get("x").metadata == {"b": 2}
 
 
+@pytest.mark.check("AIN-40")
 def test_meta_prints_all_or_one(run: Run, store: Store) -> None:
     store.create(id="x", title="T", tags=["a", "b"], metadata={"project": "p"})
     assert run("meta", "x").out == "Title: T\nTags: a, b\nProject: p\n"
@@ -359,13 +364,59 @@ def test_meta_prints_all_or_one(run: Run, store: Store) -> None:
     assert run("meta", "x", "nothing").code == 3
 
 
+@pytest.mark.check("AIN-40")
+@pytest.mark.parametrize("value", [("true",), ("True",), ("true", "--json-value")])
+def test_meta_archived_hides_from_the_list_until_it_is_taken_back(
+    run: Run, store: Store, value: tuple[str, ...]
+) -> None:
+    store.create(id="x", title="T")
+    run("meta", "x", "completed_date", "2024-01-20")
+    run("meta", "x", "archived", *value)
+    assert (store.get("x").status, run("list").out) == ("archived", "")
+    run("meta", "x", "archived", "--unset")
+    assert (store.get("x").status, store.get("x").metadata) == ("active", {"completed_date": "2024-01-20"})
+
+
+@pytest.mark.check("AIN-40")
+def test_another_value_of_archived_and_a_key_status_are_metadata_only(run: Run, store: Store) -> None:
+    store.create(id="x", title="T", status="paused")
+    run("meta", "x", "archived", "false")
+    run("meta", "x", "status", "active")
+    assert (store.get("x").status, store.get("x").metadata) == ("paused", {"archived": "false", "status": "active"})
+
+
+@pytest.mark.check("AIN-41")
+@pytest.mark.parametrize("title", ["", "  ", "\n"])
+def test_rename_refuses_a_blank_title(run: Run, store: Store, title: str) -> None:
+    store.create(id="x", title="Old")
+    assert (run("rename", "x", title).code, store.get("x").title) == (4, "Old")
+
+
+# Where it lies
+
+
+@pytest.mark.check("AIN-54")
+def test_sessions_lie_in_one_private_file_in_the_directory_of_the_platform(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STENO_HOME")
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    assert run("init").code == 0
+    run("create", "--title", "T")
+    database = tmp_path / "XDG_DATA_HOME" / "steno" / "steno.db"
+    assert [*database.parent.rglob("*.db")] == [database]
+    assert database.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.check("AIN-54")
+def test_steno_home_is_where_everything_lies(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STENO_HOME", str(tmp_path / "elsewhere"))
+    assert run("init").code == 0
+    assert (tmp_path / "elsewhere" / "steno.db").stat().st_mode & 0o777 == 0o600
+
+
 # delete, restore
-
-
-def test_delete_takes_all_or_none(run: Run, store: Store) -> None:
-    store.create(id="a1")
-    done = run("delete", "a1", "b1", "c1")
-    assert (done.code, done.err.split(": ")[2], store.count()[0]) == (3, "b1, c1", 1)
 
 
 def test_a_dry_run_deletes_nothing(run: Run, store: Store) -> None:
@@ -391,22 +442,11 @@ def test_restoring_what_is_not_deleted_changes_nothing(run: Run, store: Store) -
 # search
 
 
-def test_search_finds_words_that_are_not_adjacent_and_marks_them(run: Run, store: Store) -> None:
-    store.create(id="x", title="T")
-    store.append("x", NewMessage(role="user", content="A JWT is used for authentication"))
-    (hit,) = run("search", "authentication", "jwt", "--json").json["hits"]
-    assert (hit["session"], hit["snippet"]) == ("x", "A **JWT** is used for **authentication**")
-
-
 def test_search_prints_no_marks_where_nobody_looks_at_a_terminal(run: Run, store: Store) -> None:
     store.create(id="x", title="T")
     store.append("x", NewMessage(role="user", content="A JWT \x1b[31m here"))
     assert run("search", "jwt").out.splitlines()[1].strip().startswith("A JWT")
     assert not set("\x01\x02\x1b*") & set(run("search", "jwt").out)
-
-
-def test_search_finding_nothing_exits_0(run: Run) -> None:
-    assert run("search", "nothing") == (0, "", "No results found.\n")
 
 
 def test_search_says_why_a_query_can_find_nothing(run: Run) -> None:
@@ -416,22 +456,17 @@ def test_search_says_why_a_query_can_find_nothing(run: Run) -> None:
 
 def test_search_looks_into_archived_sessions_when_it_is_told_to(run: Run, store: Store) -> None:
     store.create(id="x", title="Old plans", status="archived")
-    assert run("search", "plans", "--json").json["hits"] == []
+    assert run("search", "plans", "--json").json["results"] == []
     for option in (("--archived",), ("--status", "archived"), ("--session", "x")):
-        assert [each["session"] for each in run("search", "plan", "--json", *option).json["hits"]] == ["x"]
+        assert [each["session"] for each in run("search", "plan", "--json", *option).json["results"]] == ["x"]
 
 
 def test_search_stays_inside_a_session_and_a_tag(run: Run, store: Store) -> None:
     for name in ("x1", "y1"):
         store.create(id=name, title=name, tags=[f"t{name}"])
         store.append(name, NewMessage(role="user", content="token"))
-    assert [each["session"] for each in run("search", "token", "-s", "x1", "--json").json["hits"]] == ["x1"]
-    assert [each["session"] for each in run("search", "token", "--tag", "ty1", "--json").json["hits"]] == ["y1"]
-
-
-@pytest.mark.parametrize(("arguments", "code"), [((" ",), 4), (("a", "-n", "1001"), 2), (("a", "-n", "0"), 2)])
-def test_search_refuses_what_it_cannot_answer(run: Run, arguments: tuple[str, ...], code: int) -> None:
-    assert run("search", *arguments).code == code
+    assert [each["session"] for each in run("search", "token", "-s", "x1", "--json").json["results"]] == ["x1"]
+    assert [each["session"] for each in run("search", "token", "--tag", "ty1", "--json").json["results"]] == ["y1"]
 
 
 def test_the_store_of_an_older_version_is_migrated_by_whoever_looks_first(

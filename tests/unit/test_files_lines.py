@@ -481,22 +481,22 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("large", "reason"),
     [
-        (b'{"role":"user","content":"' + b"x" * 64 * MIB + b'"}', "67,108,892 bytes"),
-        (b'{"role":"user","content":"' + "😀".encode() * 8 * MIB + b'"}', "33,554,460 bytes"),
-        (b'{"role":"user","content":[' + b'{"type":"x"},' * 2 * MIB + b'{"type":"x"}]}', "bytes"),
-        (b'{"role":"user","content":[' + b"[]," * 8 * MIB, "bytes"),
-        (HEAD[:-2] + b',"metadata":{"a":[' + b"[]," * 8 * MIB + b"[]]}}", "too many values"),
-        (b"[" + b" " * 32 * MIB, "an array"),
-        (b"[" * 32 * MIB, "objects and lists"),
-        (b"\x00" * 32 * MIB, "a NUL"),
-        (b"\n" * 32 * MIB, "empty"),
+        (lambda: b'{"role":"user","content":"' + b"x" * 64 * MIB + b'"}', "67,108,892 bytes"),
+        (lambda: b'{"role":"user","content":"' + "😀".encode() * 8 * MIB + b'"}', "33,554,460 bytes"),
+        (lambda: b'{"role":"user","content":[' + b'{"type":"x"},' * 2 * MIB + b'{"type":"x"}]}', "bytes"),
+        (lambda: b'{"role":"user","content":[' + b"[]," * 8 * MIB, "bytes"),
+        (lambda: HEAD[:-2] + b',"metadata":{"a":[' + b"[]," * 8 * MIB + b"[]]}}", "too many values"),
+        (lambda: b"[" + b" " * 32 * MIB, "an array"),
+        (lambda: b"[" * 32 * MIB, "objects and lists"),
+        (lambda: b"\x00" * 32 * MIB, "a NUL"),
+        (lambda: b"\n" * 32 * MIB, "empty"),
     ],
     ids=range(9),
 )
-def test_what_is_too_large_is_refused_before_it_takes_memory(data: bytes, reason: str) -> None:
-    found, peak = _peak(data)
+def test_what_is_too_large_is_refused_before_it_takes_memory(large: Callable[[], bytes], reason: str) -> None:
+    found, peak = _peak(large())
     assert reason in found
     assert peak < 1.2
 

@@ -83,6 +83,13 @@ def _without_last_line(data: bytes) -> bytes:
     return b"".join(data.splitlines(keepends=True)[:-1])
 
 
+def take_out_last_line(desk: Desk, session: str) -> Path:
+    """Save the file of a session without its last line, as an editor does."""
+    path = desk.path(session)
+    path.write_bytes(_without_last_line(path.read_bytes()))
+    return path
+
+
 CUTS: dict[str, Callable[[bytes], bytes]] = {
     "at the end of a line": _without_last_line,
     "within a line": lambda data: data[:-20],
@@ -231,8 +238,7 @@ def test_a_save_since_the_machine_started_deletes_as_ever(desk: Desk):
     session = desk.session(*WORDS)
     desk.write()
     desk.boots()
-    path = desk.path(session)
-    path.write_bytes(_without_last_line(path.read_bytes()))
+    take_out_last_line(desk, session)
     desk.opened()
     assert desk.contents(session) == ["one", "two", "three"]
 
@@ -240,8 +246,7 @@ def test_a_save_since_the_machine_started_deletes_as_ever(desk: Desk):
 def test_what_another_machine_lost_is_no_deletion_on_one_that_runs_for_long(desk: Desk):
     session, gone = desk.session(*WORDS), desk.session("one")
     desk.write()
-    path = desk.path(session)
-    path.write_bytes(_without_last_line(path.read_bytes()))
+    take_out_last_line(desk, session)
     desk.path(gone).unlink()
     desk.machine = Machine("another", 1)
     desk.opened()
@@ -253,8 +258,7 @@ def test_what_another_machine_lost_is_no_deletion_on_one_that_runs_for_long(desk
 def test_nor_is_it_where_the_machine_comes_up_with_an_older_time(desk: Desk):
     session = desk.session(*WORDS)
     desk.write()
-    path = desk.path(session)
-    path.write_bytes(_without_last_line(path.read_bytes()))
+    take_out_last_line(desk, session)
     behind_ns = 3600 * 10**9
     machine = Machine("first+", time.time_ns() - behind_ns - 10**9)
     mirror = Mirror(desk.store, desk.root, wall_ns=lambda: time.time_ns() - behind_ns, machine=lambda: machine)
@@ -283,8 +287,7 @@ def test_a_save_after_a_daemon_was_killed_deletes_as_ever(desk: Desk, boot: str)
         desk.opened()
     session = desk.session(*WORDS)
     desk.write()
-    path = desk.path(session)
-    path.write_bytes(_without_last_line(path.read_bytes()))
+    take_out_last_line(desk, session)
     desk.opened()
     assert desk.contents(session) == ["one", "two", "three"]
 
@@ -293,8 +296,7 @@ def test_after_a_clean_stop_nothing_is_in_doubt(desk: Desk):
     session, gone = desk.session(*WORDS), desk.session("one")
     desk.write()
     desk.mirror.close()
-    path = desk.path(session)
-    path.write_bytes(_without_last_line(path.read_bytes()))
+    take_out_last_line(desk, session)
     desk.path(gone).unlink()
     desk.machine_starts()
     assert desk.contents(session) == ["one", "two", "three"]
@@ -316,9 +318,7 @@ def test_what_was_looked_at_once_is_in_doubt_no_more(desk: Desk):
     session = desk.session(*WORDS)
     desk.write()
     desk.machine_starts()
-    path = desk.path(session)
-    path.write_bytes(_without_last_line(path.read_bytes()))
-    desk.mirror.saved([path])
+    desk.mirror.saved([take_out_last_line(desk, session)])
     assert desk.contents(session) == ["one", "two", "three"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,19 @@ def test_a_small_file_that_cannot_be_written_is_reported(tmp_path: Path):
         write_private(tmp_path / "missing" / "token", b"secret")
 
 
+@pytest.mark.fault(31)
+def test_a_small_file_that_the_disk_takes_only_in_part_leaves_the_former_one(tmp_path: Path):
+    write_private(tmp_path / "vault.json", b"the keys")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(LocalStorageError, match="cannot be written"):
+            write_private(tmp_path / "vault.json", b"k" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"vault.json": b"the keys"}
+
+
 # Settings
 
 
@@ -178,6 +192,7 @@ def test_settings_are_what_the_file_says(home: Home):
         ("[storage]\ndurability = true\n", "[storage] durability"),
         ('[storage]\ndurability = "ful"\n', "[storage] durability"),
         ("daemon = 7\n", "daemon"),
+        (f"daemon = {'[' * 20_000}{']' * 20_000}\n", "config.toml"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named(home: Home, text: str, key: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 from pathlib import Path
@@ -42,6 +43,19 @@ async def end_equal(*devices: Device) -> None:
     for device in [*devices, *devices, *devices]:
         assert (await device.sync()).complete
     assert all(device.everything() == devices[0].everything() for device in devices)
+
+
+async def test_a_copy_says_once_that_it_goes_on_as_another_device(
+    laptop: Device, vault: Vault, caplog: pytest.LogCaptureFixture
+):
+    laptop.session("before")
+    await laptop.sync()
+    copy = copied(vault, laptop, "copy")
+    for device in (laptop, copy):
+        device.session("of this one")
+        report = await device.sync()
+    assert len(report.notes) == 1
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []  # a command prints it as well
 
 
 @pytest.mark.fault(9)

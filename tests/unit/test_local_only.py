@@ -25,7 +25,7 @@ from steno.storage.restoring import bring_back
 from steno.storage.shape import session_json
 from steno.storage.store import Store
 from steno.storage.transcripts import read_transcripts
-from steno.storage.transcripts.steno_json import written
+from steno.storage.transcripts.steno_json import Exported, written
 from steno.storage.transcripts.transcript import Transcript
 from steno.sync.files.absorb import absorb
 from steno.sync.files.deriving import derive
@@ -77,6 +77,14 @@ def objects(vault: Vault, *names: str) -> bytes:
 
 def message_of(store: Store, session: str) -> str:
     return next(iter(store.messages(session))).id
+
+
+def exported(store: Store) -> Exported:
+    """What an export of a session that is kept here brings back."""
+    data = b"".join(written(store.get(made(store)), store.messages("secret")))
+    [found] = read_transcripts(data, name="x.json", default_ms=1).transcripts
+    assert isinstance(found, Exported)
+    return found
 
 
 def file_of(store: Store, session: str, **changed: Any) -> bytes:
@@ -328,23 +336,17 @@ def test_a_backup_that_is_restored_knows_it(store: Store, tmp_path: Path):
 
 
 def test_an_export_that_comes_back_knows_it(store: Store, tmp_path: Path):
-    made(store)
-    data = b"".join(written(store.get("secret"), store.messages("secret")))
     with Store(tmp_path / "other.db") as other:
-        for each in read_transcripts(data, name="x.json", default_ms=1).transcripts:
-            bring_back(other, each)  # pyright: ignore[reportArgumentType]
+        bring_back(other, exported(store))
         assert len(list(other.messages("secret"))) == 2
         assert leaves(other) == b""
 
 
 def test_an_export_does_not_join_a_session_that_is_sent(store: Store, tmp_path: Path):
-    made(store)
-    data = b"".join(written(store.get("secret"), store.messages("secret")))
     with Store(tmp_path / "other.db") as other:
         other.create(id="secret")
-        [transcript] = read_transcripts(data, name="x.json", default_ms=1).transcripts
         with pytest.raises(InvalidInput, match="local-only there"):
-            bring_back(other, transcript)  # pyright: ignore[reportArgumentType]
+            bring_back(other, exported(store))
         assert SECRET.encode() not in leaves(other)
 
 
@@ -413,21 +415,26 @@ async def test_what_is_shared_is_the_same_everywhere_after(vault: Vault, laptop:
     assert len(list(desktop.store.sessions())) == len(list(laptop.store.sessions()))
 
 
+async def shared_without(content: bytes, vault: Vault, laptop: Device) -> dict[str, bytes]:
+    """Share it, and keep back what holds a content: by its name."""
+    laptop.session("later than what is shared")
+    await laptop.sync()
+    share(laptop.store, ["secret"])
+    await laptop.sync()
+    [name] = [name for name in vault.log() if content in objects(vault, name)]
+    return {name: vault.remote.objects.pop(name)}
+
+
 async def test_a_deletion_of_what_has_not_all_arrived_swallows_nothing(
     vault: Vault, laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sending, "SEGMENT_BYTES", 1)  # each row in a segment of its own
     laptop.store.create(id="secret", local_only=True)
     say(laptop.store, "secret", "first", "second", "third")
-    laptop.session("later than what is shared")
-    await laptop.sync()
-    share(laptop.store, ["secret"])
-    await laptop.sync()
-    [lost] = [name for name in vault.log() if b"second" in objects(vault, name)]
-    kept = vault.remote.objects.pop(lost)
+    late = await shared_without(b"second", vault, laptop)
     await desktop.sync()
     desktop.store.delete("secret")
-    vault.remote.objects[lost] = kept
+    vault.remote.objects.update(late)
     await desktop.sync()
     assert desktop.contents("secret") == ["second"]
 
@@ -445,16 +452,11 @@ async def test_so_it_is_where_nothing_stands_behind_what_is_missing(
         first.append("secret", inserted)
         if writer != "this device":
             carry_over(before, into=laptop.store)
-    laptop.session("later than what is shared")
-    await laptop.sync()
-    share(laptop.store, ["secret"])
-    await laptop.sync()
-    [lost] = [name for name in vault.log() if b"second" in objects(vault, name)]
-    kept = vault.remote.objects.pop(lost)
+    late = await shared_without(b"second", vault, laptop)
     await desktop.sync()
     assert desktop.contents("secret") == ["first", "third"]
     desktop.store.delete("secret")
-    vault.remote.objects[lost] = kept
+    vault.remote.objects.update(late)
     await desktop.sync()
     assert desktop.contents("secret") == ["second"]
 

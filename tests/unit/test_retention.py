@@ -10,7 +10,7 @@ import pytest
 from steno.storage import retention
 from steno.storage.listing import Filter
 from steno.storage.model import NewMessage
-from steno.storage.retention import archive_inactive, delete_where, select
+from steno.storage.retention import SLICE, archive_inactive, delete_where, select
 from steno.storage.store import Store
 
 DAY_MS = 86_400_000
@@ -135,3 +135,12 @@ def test_a_dry_run_names_what_it_would_delete_and_deletes_nothing(store: Store):
 def test_deleting_again_deletes_nothing(store: Store):
     session(store, "a")
     assert [delete_where(store, Filter()), delete_where(store, Filter())] == [["a"], []]
+
+
+def test_how_many_were_deleted_is_told_slice_by_slice(store: Store) -> None:
+    with store.transaction():
+        for number in range(SLICE + 1):
+            store.create(id=f"more-{number}")
+    heard: list[int] = []
+    assert len(delete_where(store, Filter(), told=heard.append)) == heard[-1]
+    assert heard[0] == SLICE

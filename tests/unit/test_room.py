@@ -11,6 +11,7 @@ import pytest
 
 from steno.storage.errors import LocalStorageError
 from steno.storage.room import LEFT_BYTES, check_room
+from steno.tests.unit.vaults import Device
 
 GIB = 1 << 30
 Disk = Callable[[int, int], None]
@@ -55,3 +56,21 @@ def test_of_a_small_disk_a_share_is_left(disk: Disk, tmp_path: Path):
 
 def test_a_disk_of_which_nothing_is_known_is_tried(tmp_path: Path):
     check_room(tmp_path / "nowhere" / "steno.db", taking=1 << 60)
+
+
+@pytest.mark.fault(31)
+async def test_what_is_written_on_a_nearly_full_disk_goes_out_though_nothing_comes_in(
+    laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
+):
+    await laptop.sync()
+    arriving = desktop.session("on the desktop")
+    await desktop.sync()
+    written = laptop.session("on the laptop")
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: Usage(100 * GIB, LEFT_BYTES - 1))
+        with pytest.raises(LocalStorageError, match="nearly full"):
+            await laptop.sync()
+    await desktop.sync()
+    assert desktop.contents(written) == ["on the laptop"]
+    await laptop.sync()
+    assert laptop.contents(arriving) == ["on the desktop"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steno.storage.database import Database
@@ -15,6 +15,8 @@ from steno.storage.model import format_ms, parse_time
 from steno.storage.registers import text_of, value_of
 from steno.storage.rows import (
     BORN_COLUMNS,
+    INSERT_MESSAGE,
+    INSERT_QUICKLY,
     MESSAGE_COLUMNS,
     SCALARS,
     SESSION_COLUMNS,
@@ -28,10 +30,13 @@ from steno.storage.rows import (
     header,
     json_column,
     message,
+    quick,
     scalar_columns,
     scalar_text,
     session_births,
+    size_bytes,
 )
+from steno.storage.sqlite import MEMORY
 from steno.tests.unit.strategies import DOCUMENTS, VALUES, canonical
 
 TEXTS = st.text(max_size=12)
@@ -98,6 +103,23 @@ def test_the_columns_that_are_selected_are_the_fields_in_their_order(
 def test_a_message_travels_as_the_columns_from_its_id_on():
     fields = MessageRow.__struct_fields__
     assert fields[fields.index("id") :] == Born.__struct_fields__
+
+
+@given(_rows(), st.sampled_from(["", "0", "word", "é" * 3000, "a" * 5000, b'["' + b"b" * 5000 + b'"]']))
+@example(_row(sender="", parent="0"), "a\0" + "b" * 5000)
+def test_a_row_is_the_same_however_it_is_inserted(row: MessageRow, content: str | bytes):
+    values = msgspec.structs.astuple(msgspec.structs.replace(row, content=content))[1:]
+    columns = f"{MESSAGE_COLUMNS}, content, typeof(content), typeof(sender), typeof(parent), typeof(births)"
+    found = []
+    with Database(MEMORY) as database:
+        for insert, given_values in (
+            (INSERT_MESSAGE, values),
+            (INSERT_QUICKLY, quick(values, content_bytes=size_bytes(content))),
+        ):
+            database.executemany(insert, [given_values])
+            found.append(database.one(f"SELECT {columns} FROM messages"))
+            database.execute("DELETE FROM messages")
+    assert found[0] == found[1]
 
 
 @given(CONTENTS)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from steno.storage import rows
+from steno.storage.errors import InvalidInput
 from steno.storage.importing import take_in
 from steno.storage.model import NewMessage
 from steno.storage.rows import content_column
@@ -146,3 +148,28 @@ def _weighs_what_it_shows(store: Store) -> None:
         assert said == sum(
             weight(row.content) if isinstance(row.content, str) else len(row.content) for row in store.message_rows(no)
         )
+
+
+def _only(field: str, document: dict[str, Any]) -> dict[str, Any]:
+    return {field: document}
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize("field", ["state", "metadata"])
+def test_what_no_segment_could_carry_is_refused_where_it_is_written(
+    store: Store, field: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rows, "MAX_MESSAGE_BYTES", 1 << 20)
+    part = "x" * (1 << 18)
+    with pytest.raises(InvalidInput, match=rf"^{field} of more than 1 MiB"):
+        store.create(id="large", **_only(field, dict.fromkeys("abcd", part)))
+    kept = store.update("s", **_only(field, dict.fromkeys("abc", part)))
+    with pytest.raises(InvalidInput, match=rf"^{field} of more than 1 MiB"):
+        store.update("s", **_only(field, {"d": part}))
+    assert list(store.sessions()) == [kept]
+
+
+def test_a_state_that_is_too_large_may_become_smaller(store: Store, monkeypatch: pytest.MonkeyPatch):
+    store.update("s", state={"a": "x" * 1000, "b": "x" * 1000})
+    monkeypatch.setattr(rows, "MAX_MESSAGE_BYTES", 100)
+    assert set(store.update("s", state={"a": None}).state) == {"b"}

@@ -133,17 +133,17 @@ def test_deleted_messages_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        ([HEADER, {"id": "m1", "content": "x"}], "line 2: .*role"),
-        ([HEADER, {"id": "m1", "role": "user", "content": 7}], "line 2: .*content"),
-        ([HEADER, {"id": "m1", "role": "user", "content": "x", "colour": "red"}], "line 2: .*colour"),
-        ([{**HEADER, "colour": "red"}], "line 1: .*colour"),
+        ([HEADER, {"id": "m1", "content": "x"}], "line 2, column 1: role is required"),
+        ([HEADER, {"id": "m1", "role": "user", "content": 7}], "line 2, column .*: content must be text"),
+        ([HEADER, {"role": "user", "content": "x", "colour": "red"}], "line 2, column .*: there is no field colour"),
+        ([{**HEADER, "colour": "red"}], "line 1, column .*: there is no field colour"),
         ([{**HEADER, "steno": 2}], "newer version"),
         ([{**HEADER, "steno": "1"}], "`steno` must be 1"),
         ([{**HEADER, "id": ""}], "session id"),
         ([{**HEADER, "status": "lost"}], "invalid status"),
         ([{**HEADER, "created_at": "soon"}], "not a time"),
-        ([HEADER, *[{"id": "m1", "role": "user", "content": "x"}] * 2], "message 2: the id m1 stands twice"),
-        ([HEADER, {"id": "m1", "role": "user", "content": "x", "timestamp": "soon"}], "message 1: not a time"),
+        ([HEADER, *[{"id": "m1", "role": "user", "content": "x"}] * 2], "line 3, column 1: the id m1 stands twice"),
+        ([HEADER, {"role": "user", "content": "x", "timestamp": "soon"}], "line 2, column .*: timestamp: not a time"),
     ],
 )
 def test_a_fault_refuses_the_file_and_says_where_it_is(lines: list[dict[str, Any]], reason: str) -> None:

@@ -23,10 +23,12 @@ from steno.sync.vault.compaction import (
     MAX_CONTENT_BYTES,
     MOST,
     MOST_AT_ONCE,
+    ROOM,
     Gone,
     Published,
     choose,
     combine,
+    is_crowded,
 )
 from steno.sync.vault.names import SegmentName
 from steno.tests.simulation.test_purges_converge import Purging
@@ -297,14 +299,28 @@ def test_segments_stay_few_and_no_byte_is_written_again_often(kind: str):
         size = next(sizes)
         total += size
         log.append(Published(SegmentName("d" * 12, number, number, 0, "r" * 12), size))
-        while run := choose(log):
-            whole = sum(each.content_bytes for each in run)
-            rewritten += whole
-            at = log.index(run[0])
-            name = msgspec.structs.replace(run[0].name, last=run[-1].name.last, level=1)
-            log[at : at + len(run)] = [Published(name, whole)]
+        most = MOST - ROOM if is_crowded(log) else MOST
+        while run := choose(log, most=most):
+            rewritten += sum(each.content_bytes for each in run)
+            log = joined(log, run)
         assert len(log) <= MOST + total // BYTES_EACH
     assert rewritten <= 4 * total
+
+
+def joined(log: list[Published], run: list[Published]) -> list[Published]:
+    at = log.index(run[0])
+    name = msgspec.structs.replace(run[0].name, last=run[-1].name.last, level=1)
+    return [*log[:at], Published(name, sum(each.content_bytes for each in run)), *log[at + len(run) :]]
+
+
+def test_where_too_many_stood_there_is_room_for_the_next_few():
+    log = log_of(*[5 << 20] * 200)
+    assert is_crowded(log)
+    while run := choose(log, most=MOST - ROOM):
+        log = joined(log, run)
+    last = log[-1].name.last
+    log += [Published(SegmentName("d" * 12, last + at, last + at, 0, "r" * 12), FEW) for at in range(1, FAN_IN)]
+    assert choose(log) == []
 
 
 def test_a_log_of_thousands_is_chosen_from_in_parts():

@@ -14,7 +14,7 @@ from steno.storage.conflicts import conflicts
 from steno.storage.errors import InvalidInput, NoVault, ObjectDamaged
 from steno.storage.home import Home
 from steno.storage.model import parse_time
-from steno.storage.purge import purge_session
+from steno.storage.purge import purge_message, purge_session
 from steno.storage.store import Store
 from steno.sync.vault.compaction import MOST
 from steno.sync.vault.engine import VaultEngine
@@ -435,3 +435,22 @@ async def test_what_a_later_version_published_waits_and_is_never_rewritten(
     await laptop.sync()
     await desktop.sync()
     assert desktop.contents(session)[-1] == "goes on"
+
+
+@pytest.mark.parametrize("letter", ["0", "z"])  # which of the two is met first
+async def test_what_does_not_open_and_brings_nothing_is_no_problem_any_more(
+    vault: Vault, laptop: Device, desktop: Device, letter: str
+):
+    session = laptop.session("first", "second")
+    await laptop.sync()
+    purge_message(laptop.store, session, next(iter(laptop.store.messages(session))).id)
+    await laptop.sync()
+    [first, *_] = laptop.engine._log.standing()
+    name = SegmentName.parse(first.name)
+    assert name is not None
+    assert name.level, "of level 0 everything is read"
+    other = msgspec.structs.replace(name, random=letter * len(name.random))
+    vault.remote.objects[other.path] = b"it does not open"
+    reports = [await desktop.sync() for _ in range(3)]
+    assert desktop.contents(session) == ["second"]
+    assert reports[-1].problems == []

@@ -17,14 +17,12 @@ from steno.storage.errors import RemoteRefused, RemoteUnreachable, StenoError
 from steno.storage.purge import purge_session
 from steno.sync.vault import healing
 from steno.sync.vault.healing import WAIT_MS, Healer
-from steno.sync.vault.memory_remote import MemoryRemote
 from steno.sync.vault.names import VAULT, SegmentName
 from steno.sync.vault.rewriting import GRACE_MS
-from steno.sync.vault.seal import Keyring, VaultKey
 from steno.sync.vault.vault import vault_json
 from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.test_vault_rewriting import said
-from steno.tests.unit.vaults import Device, Vault
+from steno.tests.unit.vaults import Device, Vault, vault_in_memory
 
 SCHEDULES = int(os.environ.get("STENO_SCHEDULES", "12"))
 
@@ -47,6 +45,26 @@ async def healed(vault: Vault, *devices: Device) -> None:
             await device.sync()
 
 
+async def orphaned(vault: Vault, laptop: Device, desktop: Device) -> None:
+    """Let the remote lose what the laptop published, after the desktop has read it."""
+    await laptop.sync()
+    await desktop.sync()
+    lose(vault, *of(laptop))
+
+
+async def handed_on(vault: Vault, laptop: Device, desktop: Device) -> None:
+    """Let the desktop publish what the remote lost of the laptop."""
+    await orphaned(vault, laptop, desktop)
+    await healed(vault, desktop)
+
+
+async def newcomer(vault: Vault) -> Device:
+    """A device that reads the remote for the first time, and lacks nothing."""
+    fresh = vault.device("fresh")
+    assert (await fresh.sync()).problems == [], vault.folder
+    return fresh
+
+
 async def goes_on(device: Device, session: str) -> None:
     """Add enough messages, each sent for itself, that segments are to be written again."""
     for at in range(20):
@@ -62,9 +80,7 @@ async def test_what_the_remote_lost_is_there_again(vault: Vault, laptop: Device,
     await desktop.sync()
     lose(vault)
     await healed(vault, laptop, desktop)
-    fresh = vault.device("fresh")
-    report = await fresh.sync()
-    assert report.problems == []
+    fresh = await newcomer(vault)
     assert state(fresh.store) == state(laptop.store) == state(desktop.store)
 
 
@@ -103,12 +119,8 @@ async def test_the_log_of_a_device_that_never_comes_back_is_healed_by_another(
     vault: Vault, laptop: Device, desktop: Device
 ):
     session = laptop.session("one")
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
-    await healed(vault, desktop)
-    fresh = vault.device("fresh")
-    await fresh.sync()
+    await handed_on(vault, laptop, desktop)
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["one"]
 
 
@@ -144,17 +156,13 @@ async def test_a_hole_before_what_stands_for_others_is_named_at_once(vault: Vaul
 
 async def test_what_stands_for_others_is_healed_in_its_turn(vault: Vault, laptop: Device, desktop: Device):
     session = laptop.session("one")
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
-    await healed(vault, desktop)
+    await handed_on(vault, laptop, desktop)
     third = vault.device("third")
     await third.sync()
     lose(vault, *of(desktop))
     await healed(vault, third)
-    fresh = vault.device("fresh")
-    report = await fresh.sync()
-    assert (report.problems, fresh.contents(session)) == ([], ["one"])
+    fresh = await newcomer(vault)
+    assert fresh.contents(session) == ["one"]
 
 
 async def test_of_what_was_published_again_for_another_a_part_is_healed_as_well(
@@ -168,8 +176,7 @@ async def test_of_what_was_published_again_for_another_a_part_is_healed_as_well(
     await healed(vault, desktop)
     lose(vault, *of(desktop)[:-1])  # the last one says what all of them stand for
     await healed(vault, desktop)
-    fresh = vault.device("fresh")
-    assert (await fresh.sync()).problems == []
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["one"]
 
 
@@ -177,10 +184,7 @@ async def test_a_log_that_another_device_healed_is_written_again_without_what_is
     vault: Vault, laptop: Device, desktop: Device
 ):
     session = laptop.session("one")
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
-    await healed(vault, desktop)
+    await handed_on(vault, laptop, desktop)
     await goes_on(laptop, session)
     assert (await laptop.engine.tend()).problems == []
     vault.clock_ms += GRACE_MS + 1
@@ -192,18 +196,13 @@ async def test_what_stands_for_others_still_does_when_it_is_written_again(
     vault: Vault, laptop: Device, desktop: Device
 ):
     session = laptop.session("one")
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
-    await healed(vault, desktop)
+    await handed_on(vault, laptop, desktop)
     await goes_on(desktop, session)
     await desktop.engine.tend()
     vault.clock_ms += GRACE_MS + 1
     await desktop.engine.tend()
     assert (await laptop.sync()).problems == []
-    fresh = vault.device("fresh")
-    report = await fresh.sync()
-    assert report.problems == []
+    fresh = await newcomer(vault)
     assert state(fresh.store) == state(desktop.store)
 
 
@@ -216,8 +215,7 @@ async def test_what_was_purged_does_not_come_back_by_healing(vault: Vault, lapto
     await desktop.sync()
     lose(vault)
     await healed(vault, desktop)
-    fresh = vault.device("fresh")
-    await fresh.sync()
+    fresh = await newcomer(vault)
     assert fresh.store.find(gone) is None
     assert fresh.contents(kept) == ["kept"]
 
@@ -234,39 +232,33 @@ async def test_what_a_device_published_under_a_former_id_is_healed_with_its_log(
     await desktop.sync()
     lose(vault)
     await healed(vault, desktop)
-    fresh = vault.device("fresh")
-    await fresh.sync()
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["written under the former id"]
 
 
 async def test_random_losses_are_healed_and_devices_end_equal(tmp_path: Path):
     for seed in range(SCHEDULES):
-        rng = random.Random(seed)
-        remote = MemoryRemote()
-        remote.objects[VAULT] = vault_json("vaultvault00")
-        (tmp_path / str(seed)).mkdir()
-        keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
-        vault = Vault("vaultvault00", keyring, remote, tmp_path / str(seed))
-        devices = [vault.device(name) for name in "abc"]
-        for _ in range(60):
-            device = rng.choice(devices)
-            sessions = [each.id for each in device.store.sessions()]
-            if not sessions or rng.random() < 0.1:
-                device.session(f"first {rng.random()}")
-            elif rng.random() < 0.4:
-                device.add(rng.choice(sessions), f"more {rng.random()}")
-            elif rng.random() < 0.1:
-                lose(vault, *rng.sample(vault.log(), min(len(vault.log()), 2)))
-            vault.clock_ms += rng.choice([1, WAIT_MS // 4, WAIT_MS])
-            await (device.engine.tend if rng.random() < 0.2 else device.sync)()
-        await healed(vault, *devices)
-        await healed(vault, *devices)
-        fresh = vault.device("fresh")
-        report = await fresh.sync()
-        assert report.problems == [], seed
-        assert state(fresh.store) == state(devices[0].store) == state(devices[1].store) == state(devices[2].store), seed
-        for device in vault.devices:
-            device.store.close()
+        with vault_in_memory(tmp_path / str(seed)) as vault:
+            await _healed_of_losses(vault, random.Random(seed))
+
+
+async def _healed_of_losses(vault: Vault, rng: random.Random) -> None:
+    devices = [vault.device(name) for name in "abc"]
+    for _ in range(60):
+        device = rng.choice(devices)
+        sessions = [each.id for each in device.store.sessions()]
+        if not sessions or rng.random() < 0.1:
+            device.session(f"first {rng.random()}")
+        elif rng.random() < 0.4:
+            device.add(rng.choice(sessions), f"more {rng.random()}")
+        elif rng.random() < 0.1:
+            lose(vault, *rng.sample(vault.log(), min(len(vault.log()), 2)))
+        vault.clock_ms += rng.choice([1, WAIT_MS // 4, WAIT_MS])
+        await (device.engine.tend if rng.random() < 0.2 else device.sync)()
+    await healed(vault, *devices)
+    await healed(vault, *devices)
+    fresh = await newcomer(vault)
+    assert [state(device.store) for device in devices] == [state(fresh.store)] * 3, vault.folder
 
 
 # Repairing at once
@@ -280,8 +272,7 @@ async def test_a_repair_publishes_what_is_gone_without_waiting(vault: Vault, lap
     laptop.restart()
     report = await laptop.engine.repair()
     assert (report.healed_segments, report.problems) == (1, [])
-    fresh = vault.device("fresh")
-    await fresh.sync()
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["one"]
 
 
@@ -291,11 +282,11 @@ async def test_a_repair_puts_back_a_vault_that_was_emptied(vault: Vault, laptop:
     await laptop.sync()
     await desktop.sync()
     vault.remote.objects.clear()
-    await laptop.engine.repair()
+    report = await laptop.engine.repair()
+    assert "vault.json was gone or damaged, and was put back" in report.notes
     assert vault.remote.objects[VAULT] == vault_json(vault.id)
     assert (await desktop.sync()).problems == []
-    fresh = vault.device("fresh")
-    await fresh.sync()
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["one"]
 
 
@@ -325,7 +316,24 @@ async def test_an_object_that_does_not_open_goes_by_the_repair_of_its_owner_alth
     assert name in vault.log()
     await laptop.engine.repair()
     assert name not in vault.log()
-    assert (await vault.device("fresh").sync()).problems == []
+    await newcomer(vault)
+
+
+async def test_what_does_not_open_goes_when_its_device_is_retired_once_another_one_healed_it(
+    vault: Vault, laptop: Device, desktop: Device
+):
+    session = laptop.session("one")
+    await laptop.sync()
+    await desktop.sync()
+    [name] = of(laptop)
+    vault.remote.objects[name] = b"it does not open"
+    await desktop.engine.repair()
+    await desktop.engine.retire(laptop.store.device)
+    assert of(laptop) == []
+    report = await desktop.sync()
+    assert report.complete
+    third = await newcomer(vault)
+    assert third.contents(session) == ["one"]
 
 
 async def test_a_repair_of_a_sound_remote_writes_nothing(vault: Vault, laptop: Device):
@@ -353,16 +361,12 @@ async def test_what_a_healer_published_of_others_is_healed_with_its_own_log(
     vault: Vault, laptop: Device, desktop: Device
 ):
     session = laptop.session("one")
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
-    await healed(vault, desktop)
+    await handed_on(vault, laptop, desktop)
     content, *_, claim = of(desktop)
     assert content != claim
     lose(vault, content)
     await healed(vault, desktop)
-    fresh = vault.device("fresh")
-    assert (await fresh.sync()).problems == []
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["one"]
 
 
@@ -380,9 +384,7 @@ async def test_what_is_purged_while_it_is_healed_does_not_stay_on_the_remote(
     vault: Vault, laptop: Device, desktop: Device
 ):
     session = laptop.session("the word that must go")
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
+    await orphaned(vault, laptop, desktop)
 
     def purged() -> None:
         if desktop.store.find(session) is not None:
@@ -399,9 +401,7 @@ async def test_a_session_that_is_purged_between_two_parts_does_not_stop_the_heal
     vault: Vault, laptop: Device, desktop: Device, monkeypatch: pytest.MonkeyPatch
 ):
     sessions = [laptop.session(f"{at}" * 10) for at in range(6)]
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
+    await orphaned(vault, laptop, desktop)
 
     def purged() -> None:
         if desktop.store.find(sessions[4]) is not None:
@@ -411,8 +411,7 @@ async def test_a_session_that_is_purged_between_two_parts_does_not_stop_the_heal
     desktop.engine._healer.__class__ = Between
     desktop.engine._healer.happens = purged  # pyright: ignore[reportAttributeAccessIssue]
     await healed(vault, desktop)
-    fresh = vault.device("fresh")
-    assert (await fresh.sync()).problems == []
+    fresh = await newcomer(vault)
     assert state(fresh.store) == state(desktop.store)
 
 
@@ -421,9 +420,7 @@ async def test_a_healing_that_is_cut_short_again_and_again_ends(
 ):
     for at in range(6):
         laptop.session(f"{at}" * 10)
-    await laptop.sync()
-    await desktop.sync()
-    lose(vault, *of(laptop))
+    await orphaned(vault, laptop, desktop)
     puts = itertools.count(1)
 
     def fails(verb: str, _: str) -> StenoError | None:
@@ -437,8 +434,7 @@ async def test_a_healing_that_is_cut_short_again_and_again_ends(
         with suppress(RemoteUnreachable):
             await desktop.sync()
     assert len(of(desktop)) < 20  # thirteen, and a part again for some of the cuts
-    fresh = vault.device("fresh")
-    assert (await fresh.sync()).problems == []
+    fresh = await newcomer(vault)
     assert state(fresh.store) == state(desktop.store)
 
 
@@ -464,7 +460,7 @@ async def test_a_healing_that_a_full_remote_refuses_waits_and_fills_no_disk(
     desktop.remote.fails = lambda *_: None
     await healed(vault, desktop)
     assert len(of(desktop)) == 2
-    assert (await vault.device("fresh").sync()).problems == []
+    await newcomer(vault)
 
 
 async def test_nothing_is_healed_while_something_under_our_id_is_not_taken_in(
@@ -569,8 +565,7 @@ async def test_nobody_stands_for_what_a_healing_has_not_brought_it(vault: Vault,
     lose(vault, claim)
     await healed(vault, third)
     await healed(vault, fourth)
-    fresh = vault.device("fresh")
-    await fresh.sync()
+    fresh = await newcomer(vault)
     assert fresh.contents(session) == ["one"]
 
 
@@ -608,28 +603,26 @@ async def test_a_remote_that_is_put_back_again_and_again_ends_with_equal_devices
     tmp_path: Path,
 ):
     for seed in range(max(SCHEDULES // 3, 1)):
-        rng = random.Random(seed)
-        remote = MemoryRemote()
-        remote.objects[VAULT] = vault_json("vaultvault00")
-        keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
-        vault = Vault("vaultvault00", keyring, remote, tmp_path)
-        devices = [vault.device(f"{seed}-{name}") for name in "abc"]
-        copies: list[dict[str, bytes]] = []
-        words: dict[str, str] = {}
-        gone: set[str] = set()
-        for at in range(90):
-            await something(vault, rng.choice(devices), f"secret {seed} {at}.", rng, copies, words, gone)
-        for _ in range(14):
-            vault.clock_ms += WAIT_MS
-            for device in devices:
-                await device.sync()
-                await device.engine.tend()
-        fresh = vault.device(f"{seed}-fresh")
-        reports = [await device.sync() for device in (*devices, fresh)]
-        assert [report.problems for report in reports] == [[]] * 4, f"seed {seed}"
-        assert [state(device.store) for device in devices] == [state(fresh.store)] * 3, f"seed {seed}"
-        kept = str(fresh.everything())  # what was written by hand meanwhile outlives a purge
-        left = [word for session, word in words.items() if session in gone and word.encode() in said(vault)]
-        assert [word for word in left if word not in kept] == [], f"seed {seed}"
-        for device in vault.devices:
-            device.store.close()
+        with vault_in_memory(tmp_path / str(seed)) as vault:
+            await _put_back_again_and_again(vault, random.Random(seed))
+
+
+async def _put_back_again_and_again(vault: Vault, rng: random.Random) -> None:
+    devices = [vault.device(name) for name in "abc"]
+    copies: list[dict[str, bytes]] = []
+    words: dict[str, str] = {}
+    gone: set[str] = set()
+    for at in range(90):
+        await something(vault, rng.choice(devices), f"secret {vault.folder.name} {at}.", rng, copies, words, gone)
+    for _ in range(14):
+        vault.clock_ms += WAIT_MS
+        for device in devices:
+            await device.sync()
+            await device.engine.tend()
+    fresh = vault.device("fresh")
+    reports = [await device.sync() for device in (*devices, fresh)]
+    assert [report.problems for report in reports] == [[]] * 4, vault.folder
+    assert [state(device.store) for device in devices] == [state(fresh.store)] * 3, vault.folder
+    kept = str(fresh.everything())  # what was written by hand meanwhile outlives a purge
+    left = [word for session, word in words.items() if session in gone and word.encode() in said(vault)]
+    assert [word for word in left if word not in kept] == [], vault.folder

@@ -56,7 +56,7 @@ async def test_a_repair_says_that_the_passphrase_went_with_the_rest(named: Vault
     laptop.session("one")
     await laptop.sync()
     named.remote.objects.clear()
-    [said] = (await laptop.engine.repair()).notes
+    _, said = (await laptop.engine.repair()).notes
     assert "`steno vault passwd`" in said
 
 

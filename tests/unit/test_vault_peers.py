@@ -187,6 +187,19 @@ async def test_a_retired_device_that_comes_back_goes_on(vault: Vault, laptop: De
     assert state(fresh.store) == state(desktop.store)
 
 
+async def test_a_retired_device_that_comes_back_is_not_called_retired_any_more(laptop: Device, desktop: Device):
+    session = desktop.session("one")
+    await desktop.sync()
+    await laptop.sync()
+    await laptop.engine.retire(desktop.store.device)
+    assert [each.id for each in await laptop.engine.devices() if each.retired] == [desktop.store.device]
+    desktop.add(session, "back again")
+    await desktop.sync()
+    await laptop.sync()
+    assert laptop.contents(session) == ["one", "back again"]
+    assert [each for each in await laptop.engine.devices() if each.retired] == []
+
+
 async def test_the_last_number_there_is_under_our_id_stops_nothing(vault: Vault, laptop: Device):
     vault.remote.objects[DeviceName(laptop.store.device, MAX_NUMBER).path] = b"somebody's"
     await laptop.engine.tend()

@@ -351,3 +351,11 @@ async def test_a_put_in_memory_is_news_to_a_peer_that_waits():
     await asyncio.sleep(0)
     await remote.put("log/a", b"x")
     assert await waiting is True
+
+
+@pytest.mark.skipif(bool(set(os.environ) & {"AWS_PROFILE", "AWS_ACCESS_KEY_ID"}), reason="this machine has credentials")
+def test_a_service_without_credentials_is_refused_and_not_unreachable():
+    address = "s3://bucket/x?region=x&endpoint=http://127.0.0.1:1&disable_ec2_metadata=true&disable_config_load=true"
+    with pytest.raises(RemoteRefused, match="credential") as caught:
+        asyncio.run(open_remote(address, environ={}).list("log/"))
+    assert "STENO_S3_" in caught.value.hint

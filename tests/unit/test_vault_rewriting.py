@@ -20,14 +20,12 @@ from steno.sync.vault.compaction import MOST
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.healing import WAIT_MS
 from steno.sync.vault.ledger import Ledger
-from steno.sync.vault.memory_remote import MemoryRemote
-from steno.sync.vault.names import VAULT, SegmentName
+from steno.sync.vault.names import SegmentName
 from steno.sync.vault.own_log import OwnLog
 from steno.sync.vault.rewriting import GRACE_MS
 from steno.sync.vault.rotation import FixedKeys
 from steno.sync.vault.seal import Keyring, VaultKey, sealed_with, unpack, unseal
-from steno.sync.vault.vault import vault_json
-from steno.tests.unit.vaults import Device, Vault
+from steno.tests.unit.vaults import Device, Vault, vault_in_memory
 
 SECRET = "the word that must go"
 
@@ -375,12 +373,8 @@ async def test_whoever_dies_while_it_writes_again_loses_nothing(
 
 def test_schedules_of_writing_and_dying_end_with_equal_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for seed in range(20):
-        rng = random.Random(seed)
-        remote = MemoryRemote()
-        remote.objects[VAULT] = vault_json("vaultvault00")
-        (tmp_path / str(seed)).mkdir()
-        keyring = Keyring((VaultKey("keykeykeyk00", b"k" * 32),))
-        asyncio.run(_lived(Vault("vaultvault00", keyring, remote, tmp_path / str(seed)), rng, monkeypatch))
+        with vault_in_memory(tmp_path / str(seed)) as vault:
+            asyncio.run(_lived(vault, random.Random(seed), monkeypatch))
 
 
 async def _lived(vault: Vault, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,8 +410,6 @@ async def _lived(vault: Vault, rng: random.Random, monkeypatch: pytest.MonkeyPat
     fresh = vault.device("fresh")
     await fresh.sync()
     assert contents(fresh) == contents(devices[0]) == contents(devices[1])
-    for device in vault.devices:
-        device.store.close()
 
 
 # A remote that goes back

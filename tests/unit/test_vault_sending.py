@@ -11,7 +11,7 @@ import pytest
 from steno.storage.errors import RemoteUnreachable
 from steno.sync.vault import intake, sending
 from steno.sync.vault.ledger import Ledger
-from steno.sync.vault.names import SegmentName
+from steno.sync.vault.names import MAX_OBJECT_BYTES, SegmentName
 from steno.tests.unit.vaults import Device, Flaky, Vault
 
 
@@ -106,6 +106,41 @@ async def test_what_is_fetched_ahead_is_bounded_in_bytes(laptop: Device, vault: 
     await desktop.sync()
     assert slow.most == 1
     assert desktop.everything() == laptop.everything()
+
+
+class Weighed(Flaky):
+    """A remote that counts how many objects of any size are under way at once."""
+
+    unbounded = most_unbounded = 0
+
+    async def get(self, name: str, **options: int) -> bytes:
+        is_unbounded = options.get("limit_bytes", MAX_OBJECT_BYTES) >= MAX_OBJECT_BYTES
+        self.unbounded += is_unbounded
+        self.most_unbounded = max(self.most_unbounded, self.unbounded)
+        try:
+            await asyncio.sleep(0)
+            return await super().get(name, **options)
+        finally:
+            self.unbounded -= is_unbounded
+
+
+@pytest.mark.fault(38)
+async def test_what_is_large_is_fetched_when_its_turn_comes_and_not_before(
+    laptop: Device, vault: Vault, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sending, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(intake, "AHEAD_BYTES", 4000)
+    monkeypatch.setattr(intake, "_EXPECTED_BYTES", 100)
+    for number in range(20):
+        laptop.session(vault.draw(10 if number % 3 else 10_000).hex())
+        await laptop.engine.push()
+    await laptop.sync()
+    desktop = vault.device("desktop")
+    desktop.remote = weighed = Weighed(vault.remote)
+    desktop.restart()
+    await desktop.sync()
+    assert desktop.everything() == laptop.everything()
+    assert weighed.most_unbounded == 1
 
 
 async def test_who_looks_while_a_later_number_is_there_first_is_told_and_misses_nothing_later(

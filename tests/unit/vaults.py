@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from steno.storage.model import NewMessage
 from steno.storage.store import Store
 from steno.sync.vault.engine import VaultEngine
 from steno.sync.vault.memory_remote import MemoryRemote
-from steno.sync.vault.names import LOG
+from steno.sync.vault.names import LOG, VAULT
 from steno.sync.vault.report import SyncReport
-from steno.sync.vault.seal import Keyring
+from steno.sync.vault.seal import Keyring, VaultKey
+from steno.sync.vault.vault import vault_json
 
 NOW_MS = 1_800_000_000_000
 
@@ -113,3 +115,15 @@ class Vault:
 
     def log(self) -> list[str]:
         return sorted(name for name in self.remote.objects if name.startswith(LOG))
+
+
+@contextmanager
+def vault_in_memory(folder: Path) -> Generator[Vault]:
+    """A vault that nobody used yet; the stores of its devices lie in a folder, and are closed with it."""
+    folder.mkdir(exist_ok=True)
+    remote = MemoryRemote()
+    remote.objects[VAULT] = vault_json("vaultvault00")
+    made = Vault("vaultvault00", Keyring((VaultKey("keykeykeyk00", b"k" * 32),)), remote, folder)
+    yield made
+    for device in made.devices:
+        device.store.close()

@@ -124,9 +124,9 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture
-def short_directory() -> Iterator[Path]:
-    """A directory whose name leaves room for that of a Unix socket."""
-    made = Path(tempfile.mkdtemp(prefix="st"))
+def short_directory(short: Path) -> Iterator[Path]:
+    """A directory of this test alone."""
+    made = Path(tempfile.mkdtemp(dir=short))
     yield made
     shutil.rmtree(made)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from steno.daemon import client
 from steno.daemon.client import DaemonClient, address, error_of
 from steno.storage.errors import DaemonNotRunning, DaemonSilent, RemoteUnreachable, SessionNotFound, StenoError
 from steno.storage.home import Home
@@ -136,6 +137,14 @@ def test_a_daemon_json_that_a_dead_daemon_left_names_none(tmp_path: Path):
 
 def test_a_running_daemon_is_healthy(home: Home):
     assert DaemonClient(home).health()
+
+
+def test_a_daemon_that_stands_still_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "ANSWER_WITHIN_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()  # the system takes the connection in its stead
+        assert not DaemonClient(_home(tmp_path, port=1, socket_path=tmp_path / "s")).health()
 
 
 @pytest.mark.parametrize(
