@@ -135,6 +135,7 @@ def serve(channel: socket.socket) -> list[str]:
         if os.fork() == 0:
             channel.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored by all that it starts
             return _kept(*descriptors)
         for each in descriptors:
             os.close(each)

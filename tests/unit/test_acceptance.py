@@ -60,9 +60,9 @@ def test_what_is_ruled_out_is_decided_on_the_page():
     assert all(decision in text for decision in RULED_OUT.values())
 
 
-def test_what_must_be_shown_is_the_library_and_the_model_under_zep(page: dict[str, Check]):
+def test_what_must_be_shown_is_the_library_the_model_under_zep_and_the_command_line(page: dict[str, Check]):
     wanted = to_show(page)
-    assert len(wanted) == 31 + 35 + 20 + 10
+    assert len(wanted) == 31 + 35 + 20 + 10 + 51
     assert {name for name in wanted if name.startswith("ZEP")} >= {"ZEP-4", "ZEP-9", "ZEP-21"}
 
 
@@ -92,20 +92,20 @@ def test_a_check_is_shown_by_a_test_that_passed_and_none_that_failed(outcomes: l
 
 
 def test_a_check_whose_tests_are_all_skipped_is_not_shown():
-    page = acceptance("## MDB: M\n1. [D] One.\n2. [D] Two.\n## AIN: A\n1. [D] Three.")
+    page = acceptance("## MDB: M\n1. [D] One.\n2. [D] Two.\n## ZEP: Z\n1. [D] Three.")
     assert page.unshown({"MDB-1": [PASSED], "MDB-2": [SKIPPED]}) == {"MDB-2": "skipped"}
 
 
 def test_the_report_names_each_test_and_its_result():
-    page = acceptance("## MDB: M\n1. [D] One.\n2. [D] Two.\n## AIN: A\n1. [D] Three.\n2. [D] Four.")
+    page = acceptance("## MDB: M\n1. [D] One.\n2. [D] Two.\n## ZEP: Z\n1. [D] Three.\n2. [D] Four.")
     runs = [Outcome(f"t.py::test_a[{store}]", "passed") for store in ("memory", "sqlite")]
-    lines = list(page.report({"MDB-1": [*runs, SKIPPED], "AIN-2": [FAILED]}))
+    lines = list(page.report({"MDB-1": [*runs, SKIPPED], "ZEP-2": [FAILED]}))
     assert [" ".join(line.split()) for line in lines if "ruled out" not in line] == [
         "MDB-1 One. passed",
         "t.py::test_a (2) passed",
         "t.py::test_c skipped: redis-server is not installed",
         "MDB-2 Two. NO TEST",
-        "AIN-2 Four. failed",
+        "ZEP-2 Four. failed",
         "t.py::test_b failed",
         "1 of 2 checks are shown",
         "NO TEST: MDB-2",
