@@ -18,7 +18,7 @@ from .deadlines import TIMEOUT_S, in_thread
 from .healing import Healer
 from .intake import Intake
 from .ledger import Ledger
-from .names import LOG, VAULT, SegmentName
+from .names import LOG, SegmentName
 from .own_log import OwnLog
 from .peers import claimed
 from .plan import MOST_NAMES, Fetching, PullPlan, covered_by, plan_pull, without_histories
@@ -29,7 +29,7 @@ from .revoked import Revocations, RevokedKey, set_aside
 from .rewriting import GRACE_MS
 from .rotation import Keys
 from .seal import UnknownKey
-from .vault import vault_at
+from .vault import vault_at, vault_in
 from .work import Work
 
 _MOST_LOOKED_AT = 4
@@ -90,10 +90,10 @@ class Puller:
         if folder is None:
             return True
         try:
-            return await in_thread((folder / VAULT).exists, timeout_s=TIMEOUT_S)
+            return await in_thread(lambda: vault_in(folder), timeout_s=TIMEOUT_S) == self._vault
         except TimeoutError as exc:
             raise RemoteUnreachable(remote=self._remote.address, reason="it did not answer in time") from exc
-        except OSError:  # whoever reads it says why
+        except (OSError, ObjectDamaged, NewerFormat):  # whoever reads it says why
             return False
 
     async def look(self) -> None:

@@ -103,6 +103,12 @@ async def vault_at(remote: Remote) -> str:
         raise NoVault(remote=remote.address) from exc
 
 
+def vault_in(folder: Path) -> str:
+    """The id of the vault in a folder; raise `OSError`, `ObjectDamaged` or `NewerFormat`."""
+    with (folder / VAULT).open("rb") as file:
+        return parse_vault_json(file.read(MAX_VAULT_BYTES + 1))
+
+
 async def found_vault(
     remote: Remote, *, passphrase: str, draw: Draw, cost: KdfCost, derive: Derive = derive_in_child
 ) -> tuple[str, Keyring]:

@@ -270,6 +270,15 @@ def what_a_former_key_seals_stays_so(patch: Patch) -> None:
     patch.setattr(Rewriter, "_seal_anew", seal_anew)
 
 
+def any_vault_is_ours(patch: Patch) -> None:
+    """Whatever vault stands at the address is taken for ours."""
+
+    async def verify(*_: Any, **__: Any) -> None:
+        pass
+
+    patch.setattr(Puller, "verify", verify)
+
+
 MUTANTS = [
     Mutant(a_value_that_is_there_stays, 4, "devices differ"),
     Mutant(what_was_known_is_forgotten, 4, "devices differ"),
@@ -299,4 +308,5 @@ MUTANTS = [
     Mutant(what_comes_under_a_revoked_key_counts, 5, "which is revoked"),
     Mutant(who_was_shut_out_goes_on_sending, 189, "a key that it knows to be revoked"),
     Mutant(what_a_former_key_seals_stays_so, 35, "they do not come to rest"),
+    Mutant(any_vault_is_ours, 39, "another vault"),
 ]

@@ -34,6 +34,7 @@ from steno.sync.files import exchange
 from steno.sync.vault import compaction, healing, intake, rewriting, rotation, sending
 from steno.sync.vault.compaction import is_crowded
 from steno.sync.vault.names import LOG, VAULT
+from steno.sync.vault.vault import vault_json
 from steno.tests.simulation import vault_world
 from steno.tests.simulation.deeds import MARK, Field, edit_text
 from steno.tests.simulation.vault_check import check_end, check_told
@@ -46,6 +47,7 @@ from steno.tests.simulation.vault_world import (
     START_MS,
     Copy,
     Device,
+    Objects,
     World,
     flipped,
     join_again,
@@ -72,6 +74,8 @@ WRITES = {
 }  # fmt: skip
 
 
+SELDOM = 0.05
+"""How many schedules meet another vault at the address."""
 LATER = VERSION + 1
 
 
@@ -156,6 +160,9 @@ def schedule(seed: int) -> list[Step]:
         [name] = rng.choices(names, weights)
         device = rng.randrange(count)
         drawn += _CHAINS[name](rng, device) if name in _CHAINS else [Step(name, device, kinds[name][1](rng))]
+    seldom = random.Random(f"{seed} seldom")  # apart, so that no other schedule is another one for it
+    if seldom.random() < SELDOM:
+        drawn.insert(seldom.randint(1, len(drawn)), Step("another vault", 0, ()))
     return drawn
 
 
@@ -430,6 +437,20 @@ def _swap(world: World, _: Device, number: int, other: int) -> None:
         world.is_damaged = True
 
 
+async def _another_vault(world: World, _: Device) -> None:
+    """Another vault stands at the address when all start anew: nobody takes anything from it, or puts it there."""
+    ours, world.objects = world.objects, Objects()
+    found = {VAULT: vault_json("othervault00"), "log/zzzzzzzzzzzz.000000000001-000000000001.0.zzzzzzzzzzzz": b"theirs"}
+    world.objects.whole |= found
+    for device in world.live:
+        device.restart()
+        for part in ("sync", "push", "tend", "repair"):
+            report = await asyncio.create_task(device.sync(part))
+            assert report is None, f"{device.name} works with another vault"
+    assert world.objects.whole == found, "somebody writes into another vault"
+    world.objects = ours
+
+
 _OF_THE_REMOTE: dict[str, Callable[..., None]] = {
     "settings": lambda world, _, *how: _settings(world, how),
     "lose": _lose,
@@ -502,6 +523,7 @@ _OF_A_DEVICE: dict[str, Callable[..., Coroutine[Any, Any, None] | None]] = {
     "write": lambda _, device, *how: _write(device, *how),
     **{part: _syncs(part) for part in ("sync", "push", "pull", "tend", "repair")},
     "together": _together,
+    "another vault": _another_vault,
     "fault": lambda _, device, after, kind: device.armed.append([after, kind]),
     "outage": _outage,
     "hide": _hide,

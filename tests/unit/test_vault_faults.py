@@ -11,7 +11,7 @@ import pytest
 
 from steno.storage.change import VERSION
 from steno.storage.conflicts import conflicts
-from steno.storage.errors import InvalidInput, NoVault, ObjectDamaged
+from steno.storage.errors import InvalidInput, NoVault, ObjectDamaged, OtherVault
 from steno.storage.home import Home
 from steno.storage.model import parse_time
 from steno.storage.purge import purge_message, purge_session
@@ -26,6 +26,7 @@ from steno.sync.vault.names import DEVICES, VAULT, DeviceName, SegmentName
 from steno.sync.vault.peers import EVERY_MS
 from steno.sync.vault.rewriting import GRACE_MS
 from steno.sync.vault.seal import SALT_BYTES, pack, seal
+from steno.sync.vault.vault import vault_json
 from steno.tests.simulation.test_stores_converge import state
 from steno.tests.unit.vaults import Device, Vault
 
@@ -64,6 +65,23 @@ def test_an_empty_directory_in_the_place_of_a_folder_gets_nothing_from_an_engine
     device.folder.rmdir()
     away.rename(device.folder)
     assert asyncio.run(device.engine.push()).sent_segments == 1
+    device.store.close()
+
+
+def test_another_vault_in_the_place_of_a_folder_gets_nothing_from_an_engine_that_runs_on(tmp_path: Path):
+    home = Home(tmp_path / "a", tmp_path / "a")
+    url = str(tmp_path / "remote")
+    asyncio.run(make_vault(home, url, passphrase="of a test", made=str, draw=os.urandom, cost=MINIMUM_COST))
+    device = AtHome(home.data)
+    device.store.create(id="s")
+    device.sync()
+    device.folder.rename(tmp_path / "away")
+    device.folder.mkdir()
+    (device.folder / VAULT).write_bytes(vault_json("othervault00"))
+    device.add("s", "meanwhile")
+    with pytest.raises(OtherVault):
+        asyncio.run(device.engine.push())
+    assert [path.name for path in device.folder.iterdir()] == [VAULT]
     device.store.close()
 
 
