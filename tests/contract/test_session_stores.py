@@ -144,6 +144,8 @@ ANY_MESSAGE = st.fixed_dictionaries(
 )
 
 
+# The threads of psycopg's pool draw from `random` at any time, which looks like a strategy that does.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(ANY_MESSAGE, max_size=4), metadata=DOCUMENTS, state=DOCUMENTS, changed=DOCUMENTS)
 def test_whatever_is_saved_comes_back(

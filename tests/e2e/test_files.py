@@ -168,6 +168,7 @@ def test_a_changed_header_is_an_edit(device: Device):
 
 def test_a_vanished_file_deletes_its_session_and_restore_brings_both_back(device: Device):
     made, path = session(device, "one")
+    until(device.settled, "it is known that the file stands there")
     path.unlink()
     until(lambda: device.title(made) is None, "the session is deleted")
     assert device.steno("show", made, code=3).err

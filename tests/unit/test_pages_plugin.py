@@ -37,7 +37,7 @@ def _marked(ids: str, body: str = "pass") -> str:
 
 def test_a_run_that_shows_every_check_succeeds(run: Run):
     done = run(_marked(EVERY), "--acceptance")
-    assert (done.returncode, "96 of 96 checks are shown" in done.stdout) == (0, True), done.stdout
+    assert (done.returncode, "147 of 147 checks are shown" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_check_without_a_test_fails_the_run(run: Run):
@@ -83,7 +83,7 @@ def test_without_being_asked_nothing_is_printed_or_demanded(run: Run):
 
 def test_what_a_test_shows_is_told_where_other_processes_run_it(run: Run):
     done = run(_marked(EVERY), "--acceptance", "-p", "xdist", "-n", "1")
-    assert (done.returncode, "96 of 96 checks are shown" in done.stdout) == (0, True), done.stdout
+    assert (done.returncode, "147 of 147 checks are shown" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_fault_is_shown_only_where_none_of_its_tests_is_skipped(run: Run):
